@@ -1,0 +1,152 @@
+//! Sinks: contents as they are written.
+
+use alidade_model::{Checks, Consistency, Counts, Digest, Entry, Metadata, Omission, Omissions};
+
+use crate::{Cx, Piece, Result, Verdict};
+
+/// A content, open for writing, by shape.
+pub enum Sink {
+    /// Entries, then bytes per file.
+    Tree(Box<dyn TreeSink>),
+    /// Random writes.
+    Disk(Box<dyn DiskSink>),
+    /// Ordered bytes.
+    Stream(Box<dyn StreamSink>),
+}
+
+/// The number of an entry in a walk, chosen by the engine, ascending in visit order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryNo(pub u64);
+
+/// Whether a sink needs an entry's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// It must be read and written.
+    Content,
+    /// The sink has it already, or there is none.
+    Nothing,
+    /// The sink has it already, but wants to know its holes.
+    Holes,
+}
+
+/// How an entry's content ended.
+#[derive(Clone, Debug)]
+pub enum EntryEnd {
+    /// It is whole: metadata as of when it was opened, and what became of it meanwhile.
+    Whole(Box<Metadata>, Verdict),
+    /// It will not come; the entry must not be left behind in part.
+    Abandoned,
+}
+
+/// Takes a tree.
+///
+/// Calls come in this order, and each names its entry:
+/// 1. `begin` in visit order, by one thread, for every entry; a directory stays open until its `leave`.
+/// 2. For an entry whose content is wanted, on any thread: `write` for each piece, ascending and
+///    adjacent from 0; perhaps `restart` and all pieces again; then `complete`, once.
+/// 3. `settle` in visit order, by one thread, when the entry and all before it are complete.
+/// 4. `leave` in visit order, by the same thread, when everything in the directory is settled.
+/// 5. `finish`, once, when everything is settled and left; without it nothing counts.
+///
+/// An abandoned entry is settled like any other. An `Err` ends the copy; what fails for one entry alone
+/// and leaves the rest useful is an omission in [`SinkEnding`].
+pub trait TreeSink: Send + Sync {
+    /// Announces an entry.
+    ///
+    /// # Errors
+    /// When the sink cannot take it and cannot go on without.
+    fn begin(&self, cx: &Cx, no: EntryNo, entry: &Entry) -> Result<Want>;
+
+    /// Takes a piece of content; `data` is empty for a hole.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn write(&self, cx: &Cx, no: EntryNo, piece: Piece, data: &[u8]) -> Result<()>;
+
+    /// Forgets the content written so far: it will be written again from the beginning.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn restart(&self, cx: &Cx, no: EntryNo) -> Result<()>;
+
+    /// The content is whole, or will not come.
+    ///
+    /// # Errors
+    /// When it cannot be completed.
+    fn complete(&self, cx: &Cx, no: EntryNo, end: EntryEnd) -> Result<()>;
+
+    /// The entry and everything before it is complete.
+    ///
+    /// # Errors
+    /// When its place in the tree cannot be written.
+    fn settle(&self, cx: &Cx, no: EntryNo) -> Result<()>;
+
+    /// Closes the directory begun last that is still open.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn leave(&self, cx: &Cx) -> Result<()>;
+
+    /// Something the source could not give; the sink may keep a record of it.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
+    fn omit(&self, cx: &Cx, omission: &Omission) -> Result<()>;
+
+    /// Makes everything durable and says what came of it.
+    ///
+    /// # Errors
+    /// When it cannot be made durable.
+    fn finish(&self, cx: &Cx) -> Result<SinkEnding>;
+}
+
+/// What a sink can say when it is done.
+#[derive(Clone, Debug, Default)]
+pub struct SinkEnding {
+    /// What could not be written.
+    pub omissions: Omissions,
+    /// The digest of what was written, where the sink computes it.
+    pub digest: Option<Digest>,
+    /// What was checked.
+    pub checks: Checks,
+    /// Entries the sink counts better than the engine can: unchanged, sparse.
+    pub counts: Counts,
+    /// How consistent the target is, where that is the sink's to say.
+    pub consistency: Option<Consistency>,
+}
+
+/// Takes a disk. Writes may come in any order and from many threads.
+pub trait DiskSink: Send + Sync {
+    /// Writes `data` at `at`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn write_at(&self, cx: &Cx, at: u64, data: &[u8]) -> Result<()>;
+
+    /// Makes a range read as zeros, without storage where the target can.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn zero(&self, cx: &Cx, at: u64, len: u64) -> Result<()>;
+
+    /// Makes everything durable.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn finish(&self, cx: &Cx) -> Result<SinkEnding>;
+}
+
+/// Takes a stream, in order.
+pub trait StreamSink: Send {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// When the consumer cannot take them.
+    fn write(&mut self, cx: &Cx, data: &[u8]) -> Result<()>;
+
+    /// The stream is whole. Dropping the sink without this leaves nothing that looks whole.
+    ///
+    /// # Errors
+    /// When the consumer failed.
+    fn finish(self: Box<Self>, cx: &Cx) -> Result<SinkEnding>;
+}
