@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alidade_model::{
-    Component, Consistency, ContentName, Digest, EntityId, EntityInfo, Exclusions, Omissions, RunId,
-    Selection, SnapshotId, TypeName,
+    Component, Consistency, ContentName, Digest, EntityId, EntityInfo, Exclusions, Omissions,
+    RunId, Selection, SnapshotId, TypeName,
 };
 use async_trait::async_trait;
 

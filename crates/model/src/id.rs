@@ -75,7 +75,8 @@ pub fn decode_object(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let pair = bytes.get(at + 1).copied().and_then(hex).zip(bytes.get(at + 2).copied().and_then(hex));
+        let pair =
+            bytes.get(at + 1).copied().and_then(hex).zip(bytes.get(at + 2).copied().and_then(hex));
         match pair {
             Some((high, low)) if bytes[at] == b'_' => {
                 out.push(high << 4 | low);
@@ -281,6 +282,9 @@ mod tests {
         assert!(matches!("fs:/a:b:c".parse::<EntityId>(), Err(IdError::TooManyParts { .. })));
         assert!(matches!("fs".parse::<EntityId>(), Err(IdError::NoType { .. })));
         assert!(matches!("fs:".parse::<EntityId>(), Err(IdError::Empty { .. })));
-        assert!(matches!("fs:/a b".parse::<EntityId>(), Err(IdError::Character { found: ' ', .. })));
+        assert!(matches!(
+            "fs:/a b".parse::<EntityId>(),
+            Err(IdError::Character { found: ' ', .. })
+        ));
     }
 }

@@ -1,1 +1,18 @@
-//! (head to be written)
+//! The repository: a deduplicating, encrypted store in restic's format, version 2.
+//!
+//! It knows blobs, packs, indexes, trees, snapshots, keys and locks, in restic's words exactly. It
+//! knows no Protected Entity, no command line and no environment; it prints nothing. Everything
+//! written is written once and never changed: packs, then index, then snapshot.
+//!
+//! Start at [`Repository`], then [`Writer`] for the way in and [`Indexed`] for the way out. The
+//! format is described in `docs/repository-format.md`.
+
+mod error;
+mod id;
+mod node;
+mod store;
+
+pub use error::{Error, Result};
+pub use id::{BlobId, BlobKind, FileId};
+pub use node::{Content, Node, NodeKind};
+pub use store::{Body, FileKind, Store};

@@ -1,0 +1,106 @@
+use std::fmt;
+use std::str::FromStr;
+
+/// What a blob holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BlobKind {
+    /// A piece of a file.
+    Data,
+    /// A directory.
+    Tree,
+}
+
+impl BlobKind {
+    /// The word for it in index files.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Tree => "tree",
+        }
+    }
+}
+
+/// A text is not 64 lower-case hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an id has 64 lower-case hex digits")]
+pub struct NotAnId;
+
+macro_rules! sha256_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub [u8; 32]);
+
+        impl $name {
+            /// The SHA-256 of `bytes` as an id.
+            #[must_use]
+            pub fn of(bytes: &[u8]) -> Self {
+                use sha2::Digest as _;
+                Self(sha2::Sha256::digest(bytes).into())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NotAnId;
+            fn from_str(text: &str) -> std::result::Result<Self, NotAnId> {
+                parse(text.as_bytes()).map(Self).ok_or(NotAnId)
+            }
+        }
+    };
+}
+
+sha256_id!(
+    /// The id of a blob: SHA-256 of its plain content.
+    BlobId
+);
+sha256_id!(
+    /// The name of a file in the repository: SHA-256 of its bytes as stored.
+    FileId
+);
+
+/// Reads 64 lower-case hex digits.
+pub(crate) fn parse(text: &[u8]) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back_from_its_text_and_nothing_else_does() {
+        let id = BlobId::of(b"abc");
+        assert_eq!(id.to_string().parse::<BlobId>(), Ok(id));
+        for bad in ["", "ab", &"g".repeat(64), &id.to_string().to_uppercase(), &"0".repeat(65)] {
+            assert_eq!(bad.parse::<BlobId>(), Err(NotAnId));
+        }
+    }
+}

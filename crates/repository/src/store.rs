@@ -1,0 +1,114 @@
+//! The seam below the engine: where the files of a repository lie.
+
+use std::fmt;
+use std::io::Read;
+
+use crate::Result;
+
+/// A kind of file in a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FileKind {
+    /// The one configuration file, named `config`.
+    Config,
+    /// A key file.
+    Key,
+    /// A pack.
+    Pack,
+    /// An index file.
+    Index,
+    /// A snapshot file.
+    Snapshot,
+    /// A lock file.
+    Lock,
+}
+
+impl FileKind {
+    /// The word for it in messages.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Key => "key",
+            Self::Pack => "pack",
+            Self::Index => "index",
+            Self::Snapshot => "snapshot",
+            Self::Lock => "lock",
+        }
+    }
+}
+
+impl fmt::Display for FileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// The bytes of a file to be stored.
+pub enum Body<'a> {
+    /// All in memory.
+    Bytes(&'a [u8]),
+    /// Read in order, exactly `len` bytes: for packs too large to hold.
+    Reader {
+        /// Where they come from.
+        reader: &'a mut dyn Read,
+        /// How many there are.
+        len: u64,
+    },
+}
+
+/// Where the files of a repository lie. Names are content hashes (64 hex digits), save `config`.
+///
+/// Behavior:
+/// - A file is there whole or not at all, whatever happens during [`Store::put`].
+/// - When `put` returns, the bytes survive a power cut; the *name* does so only after [`Store::flush`]
+///   of that kind. Locks need no flush.
+/// - Putting a name that exists leaves the file there untouched and succeeds, as names are content
+///   hashes; for [`FileKind::Config`] it is [`crate::Error::Exists`].
+/// - Removing what is absent succeeds. Getting what is absent is [`crate::Error::NotFound`].
+/// - Listing shows files of the right name form only, in any order; it may miss files put meanwhile.
+pub trait Store: Send + Sync {
+    /// The place, for messages.
+    fn location(&self) -> String;
+
+    /// Makes the place ready for a new repository; [`crate::Error::Exists`] when one is there.
+    ///
+    /// # Errors
+    /// When the place cannot be made.
+    fn create(&self) -> Result<()>;
+
+    /// Stores a file.
+    ///
+    /// # Errors
+    /// When it cannot; nothing of that name is there then, if it was not before.
+    fn put(&self, kind: FileKind, name: &str, body: Body<'_>) -> Result<()>;
+
+    /// Makes the names of all files of that kind durable.
+    ///
+    /// # Errors
+    /// When it cannot; the names may or may not survive.
+    fn flush(&self, kind: FileKind) -> Result<()>;
+
+    /// Fills all of `buf` from offset `at` of a file.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFound`]; [`crate::Error::Damaged`] when the file ends before.
+    fn read_at(&self, kind: FileKind, name: &str, at: u64, buf: &mut [u8]) -> Result<()>;
+
+    /// The length of a file in bytes.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFound`] when it is not there.
+    fn len(&self, kind: FileKind, name: &str) -> Result<u64>;
+
+    /// Names every file of a kind with its length.
+    ///
+    /// # Errors
+    /// When the place cannot be listed, or `each` fails.
+    fn list(&self, kind: FileKind, each: &mut dyn FnMut(&str, u64) -> Result<()>) -> Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// When it is there and cannot be removed.
+    fn remove(&self, kind: FileKind, name: &str) -> Result<()>;
+}
