@@ -22,7 +22,7 @@ pub use protected::{
     ProtectedEntity, ProtectedEntityType, ReadOptions, Reading, RestorePlan,
 };
 pub use registry::Registry;
-pub use sink::{DiskSink, EntryEnd, EntryNo, Sink, SinkEnding, StreamSink, TreeSink, Want};
+pub use sink::{DiskSink, EntryEnd, EntryNo, Place, Sink, SinkEnding, StreamSink, TreeSink, Want};
 pub use source::{
     DiskSource, Extent, OpenFile, Piece, ReadFile, Source, StreamSource, TreeSource, Verdict, Visit,
 };

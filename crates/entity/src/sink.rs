@@ -25,7 +25,8 @@ pub enum Want {
     Content,
     /// The sink has it already, or there is none.
     Nothing,
-    /// The sink has it already, but wants to know its holes.
+    /// The sink has it already, but wants its holes: the engine writes each as a [`Piece::Hole`], then
+    /// completes the entry with the metadata it began with.
     Holes,
 }
 
@@ -38,14 +39,27 @@ pub enum EntryEnd {
     Abandoned,
 }
 
+/// Where an entry stands in a walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The entry's number.
+    pub no: EntryNo,
+    /// The number of the directory it is in; `None` at the top.
+    pub parent: Option<EntryNo>,
+}
+
 /// Takes a tree.
+///
+/// `begin` runs ahead of `settle` and `leave`: entries after a directory may begin while files in it are
+/// still being written, so an entry's directory is known by [`Place::parent`] and by nothing else.
 ///
 /// Calls come in this order, and each names its entry:
 /// 1. `begin` in visit order, by one thread, for every entry; a directory stays open until its `leave`.
 /// 2. For an entry whose content is wanted, on any thread: `write` for each piece, ascending and
 ///    adjacent from 0; perhaps `restart` and all pieces again; then `complete`, once.
 /// 3. `settle` in visit order, by one thread, when the entry and all before it are complete.
-/// 4. `leave` in visit order, by the same thread, when everything in the directory is settled.
+/// 4. `leave` in visit order, by the same thread, when everything in the directory is settled; nothing
+///    begins in it afterwards.
 /// 5. `finish`, once, when everything is settled and left; without it nothing counts.
 ///
 /// An abandoned entry is settled like any other. An `Err` ends the copy; what fails for one entry alone
@@ -55,7 +69,7 @@ pub trait TreeSink: Send + Sync {
     ///
     /// # Errors
     /// When the sink cannot take it and cannot go on without.
-    fn begin(&self, cx: &Cx, no: EntryNo, entry: &Entry) -> Result<Want>;
+    fn begin(&self, cx: &Cx, place: Place, entry: &Entry) -> Result<Want>;
 
     /// Takes a piece of content; `data` is empty for a hole.
     ///
@@ -81,11 +95,11 @@ pub trait TreeSink: Send + Sync {
     /// When its place in the tree cannot be written.
     fn settle(&self, cx: &Cx, no: EntryNo) -> Result<()>;
 
-    /// Closes the directory begun last that is still open.
+    /// Closes a directory, which is settled.
     ///
     /// # Errors
     /// When it cannot be written.
-    fn leave(&self, cx: &Cx) -> Result<()>;
+    fn leave(&self, cx: &Cx, no: EntryNo) -> Result<()>;
 
     /// Something the source could not give; the sink may keep a record of it.
     ///
