@@ -7,11 +7,13 @@
 //! Start at [`Repository`], then [`Writer`] for the way in and [`Indexed`] for the way out. The
 //! format is described in `docs/repository-format.md`.
 
+mod chunker;
 mod error;
 mod id;
 mod node;
 mod store;
 
+pub use chunker::{AVG_CHUNK, Chunker, Chunks, Gear, MAX_CHUNK, MIN_CHUNK};
 pub use error::{Error, Result};
 pub use id::{BlobId, BlobKind, FileId};
 pub use node::{Content, Node, NodeKind};

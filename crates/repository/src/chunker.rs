@@ -1,0 +1,316 @@
+//! Where a file is cut into blobs: content-defined, by a gear hash whose table is a secret of the
+//! repository.
+//!
+//! A cut lies where the hash of the 64 bytes before it has enough leading zero bits. So equal
+//! content is cut at equal places, wherever it lies in a file, and a change moves only the cuts near
+//! it. Readers need to know none of this.
+//!
+//! The table: entry `b` is the first eight bytes, little-endian, of HMAC-SHA256 with the lower-case
+//! hex text of the repository's polynomial as the key and `alidade gear 1` followed by the byte `b`
+//! as the message. Entry 0 is 0 instead: then the hash of 64 zero bytes is 0, and a run of zeros is
+//! cut into blobs of exactly [`MIN_CHUNK`] bytes. That one blob is what `restic restore --sparse`
+//! looks for.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+/// No chunk is shorter, save the last of a file.
+pub const MIN_CHUNK: usize = 512 << 10;
+/// The length that chunks are drawn to.
+pub const AVG_CHUNK: usize = 1 << 20;
+/// No chunk is longer.
+pub const MAX_CHUNK: usize = 8 << 20;
+
+/// Bytes that a hash speaks of: each step shifts the bits of older bytes up by one, and out.
+const WINDOW: usize = 64;
+/// Normalised chunking, level 1: one bit more than the average asks for before it is reached, one
+/// bit less after, so that fewer chunks are very short or very long.
+const MASK_BEFORE_AVG: u64 = leading_bits(AVG_CHUNK.ilog2() + 1);
+const MASK_AFTER_AVG: u64 = leading_bits(AVG_CHUNK.ilog2() - 1);
+
+const fn leading_bits(count: u32) -> u64 {
+    u64::MAX << (u64::BITS - count)
+}
+
+/// The secret table that decides where content is cut.
+#[derive(Clone)]
+pub struct Gear {
+    table: Box<[u64; 256]>,
+}
+
+impl std::fmt::Debug for Gear {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gear")
+    }
+}
+
+impl Gear {
+    /// The table of the repository with that polynomial.
+    #[must_use]
+    pub fn of_polynomial(polynomial: u64) -> Self {
+        let keyed = <Hmac<Sha256> as KeyInit>::new_from_slice(format!("{polynomial:x}").as_bytes())
+            .expect("HMAC takes keys of any length");
+        let mut table = Box::new([0; 256]);
+        for (byte, entry) in (0u8..=255).zip(table.iter_mut()).skip(1) {
+            let mut mac = keyed.clone();
+            mac.update(b"alidade gear 1");
+            mac.update(&[byte]);
+            let tag: [u8; 32] = mac.finalize().into_bytes().into();
+            let (head, _) = tag.split_first_chunk().expect("a tag is longer than eight bytes");
+            *entry = u64::from_le_bytes(*head);
+        }
+        Self { table }
+    }
+
+    /// The first place from `from` on (at least [`MIN_CHUNK`]) where `chunk` may be cut.
+    fn scan(&self, chunk: &[u8], from: usize) -> Option<usize> {
+        let mut at = from.max(MIN_CHUNK);
+        if chunk.len() < at {
+            return None;
+        }
+        let mut hash = 0u64;
+        for byte in &chunk[at - WINDOW..at] {
+            hash = self.step(hash, *byte);
+        }
+        let first = if at < AVG_CHUNK { MASK_BEFORE_AVG } else { MASK_AFTER_AVG };
+        if hash & first == 0 {
+            return Some(at);
+        }
+        for (last, mask) in [(AVG_CHUNK - 1, MASK_BEFORE_AVG), (MAX_CHUNK, MASK_AFTER_AVG)] {
+            let end = last.min(chunk.len()).max(at);
+            for (done, byte) in chunk[at..end].iter().enumerate() {
+                hash = self.step(hash, *byte);
+                if hash & mask == 0 {
+                    return Some(at + done + 1);
+                }
+            }
+            at = end;
+        }
+        (at == MAX_CHUNK).then_some(MAX_CHUNK)
+    }
+
+    #[inline]
+    fn step(&self, hash: u64, byte: u8) -> u64 {
+        (hash << 1).wrapping_add(self.table[usize::from(byte)])
+    }
+}
+
+/// Finds the cuts of one file, for a caller that keeps the bytes itself.
+#[derive(Debug)]
+pub struct Chunker<'a> {
+    gear: &'a Gear,
+    /// The part of the current chunk that holds no cut.
+    scanned: usize,
+}
+
+impl<'a> Chunker<'a> {
+    /// At the start of a file.
+    #[must_use]
+    pub fn new(gear: &'a Gear) -> Self {
+        Self { gear, scanned: 0 }
+    }
+
+    /// The length of the chunk that `buf` begins with, or `None` when `buf` ends before that is
+    /// decided.
+    ///
+    /// `buf` begins where the last chunk ended; after `None` it is the same bytes and more. With
+    /// `eof` the file ends where `buf` does: then all of it is cut, and `None` means it is empty.
+    pub fn next_cut(&mut self, buf: &[u8], eof: bool) -> Option<usize> {
+        let seen = &buf[..buf.len().min(MAX_CHUNK)];
+        let cut = self.gear.scan(seen, self.scanned);
+        let cut = cut.or_else(|| (eof && !seen.is_empty()).then_some(seen.len()));
+        self.scanned = if cut.is_some() { 0 } else { seen.len() };
+        cut
+    }
+}
+
+/// Cuts one file that comes in pieces, for a caller that does not want to keep them.
+#[derive(Debug)]
+pub struct Chunks<'a> {
+    chunker: Chunker<'a>,
+    /// The begun chunk; grows to at most [`MAX_CHUNK`] bytes.
+    begun: Vec<u8>,
+}
+
+impl<'a> Chunks<'a> {
+    /// At the start of a file.
+    #[must_use]
+    pub fn new(gear: &'a Gear) -> Self {
+        Self { chunker: Chunker::new(gear), begun: Vec::new() }
+    }
+
+    /// Takes the next piece of the file and hands each chunk that is decided to `each`. Chunks that
+    /// lie within the piece are not copied.
+    ///
+    /// # Errors
+    /// What `each` fails with; the file is given up then.
+    pub fn push<E>(
+        &mut self,
+        mut piece: &[u8],
+        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        while !piece.is_empty() {
+            if self.begun.is_empty() {
+                let Some(cut) = self.chunker.next_cut(piece, false) else {
+                    self.begun.extend_from_slice(piece);
+                    return Ok(());
+                };
+                each(&piece[..cut])?;
+                piece = &piece[cut..];
+                continue;
+            }
+            let held = self.begun.len();
+            let room = (MAX_CHUNK - held).min(piece.len());
+            self.begun.extend_from_slice(&piece[..room]);
+            let Some(cut) = self.chunker.next_cut(&self.begun, false) else {
+                piece = &piece[room..];
+                continue;
+            };
+            each(&self.begun[..cut])?;
+            self.begun.clear();
+            // What was held alone had no cut, so the cut lies in this piece.
+            piece = &piece[cut - held..];
+        }
+        Ok(())
+    }
+
+    /// Hands the last chunk, if there is one, to `each`; the next piece begins a new file.
+    ///
+    /// # Errors
+    /// What `each` fails with.
+    pub fn finish<E>(&mut self, each: impl FnOnce(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        self.chunker.scanned = 0;
+        if self.begun.is_empty() {
+            return Ok(());
+        }
+        let last = each(&self.begun);
+        self.begun.clear();
+        last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const POLYNOMIAL: u64 = 0x3D_A335_8B4D_C173;
+
+    /// Bytes that look random and follow from `seed`.
+    fn noise(len: usize, seed: u64) -> Vec<u8> {
+        let mut state = seed.wrapping_mul(2).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut bytes = Vec::with_capacity(len + 8);
+        while bytes.len() < len {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            bytes.extend_from_slice(&state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
+        }
+        bytes.truncate(len);
+        bytes
+    }
+
+    fn cut(data: &[u8], piece: usize) -> Vec<Vec<u8>> {
+        let gear = Gear::of_polynomial(POLYNOMIAL);
+        let mut chunks = Chunks::new(&gear);
+        let mut cut = Vec::new();
+        let mut keep = |chunk: &[u8]| {
+            cut.push(chunk.to_vec());
+            Ok::<_, Infallible>(())
+        };
+        for piece in data.chunks(piece) {
+            chunks.push(piece, &mut keep).unwrap();
+        }
+        chunks.finish(&mut keep).unwrap();
+        cut
+    }
+
+    #[test]
+    fn the_table_is_the_documented_one() {
+        let gear = Gear::of_polynomial(POLYNOMIAL);
+        assert_eq!(gear.table[0], 0);
+        // printf 'alidade gear 1\001' | openssl dgst -sha256 -hmac 3da3358b4dc173
+        assert_eq!(gear.table[1], 0x8456_90C0_602C_18D5);
+        assert_ne!(gear.table[1], Gear::of_polynomial(POLYNOMIAL + 1).table[1]);
+    }
+
+    #[test]
+    fn a_run_of_zeros_is_cut_into_the_one_zero_blob() {
+        let lengths: Vec<_> =
+            cut(&vec![0; 5 * MIN_CHUNK + 7], 100_000).iter().map(Vec::len).collect();
+        assert_eq!(lengths, [MIN_CHUNK, MIN_CHUNK, MIN_CHUNK, MIN_CHUNK, MIN_CHUNK, 7]);
+    }
+
+    #[test]
+    fn a_run_of_zeros_inside_other_content_is_found_within_64_bytes() {
+        let mut data = noise(900_000, 1);
+        data.extend(vec![0; 4 * MIN_CHUNK]);
+        data.extend(noise(900_000, 2));
+        let chunks = cut(&data, 1 << 20);
+        let zeros = chunks.iter().filter(|chunk| **chunk == vec![0; MIN_CHUNK]).count();
+        assert!(zeros >= 3, "{zeros}");
+        assert_eq!(chunks.concat(), data);
+    }
+
+    #[test]
+    fn an_empty_file_has_no_chunk_and_a_byte_repeated_is_cut_at_the_maximum() {
+        assert!(cut(&[], 1).is_empty());
+        let chunks = cut(&vec![b'x'; 2 * MAX_CHUNK + 1], 300_000);
+        assert_eq!(chunks.iter().map(Vec::len).collect::<Vec<_>>(), [MAX_CHUNK, MAX_CHUNK, 1]);
+    }
+
+    #[test]
+    fn chunks_of_noise_keep_to_the_bounds_and_near_the_average() {
+        let data = noise(96 << 20, 3);
+        let chunks = cut(&data, 1 << 20);
+        for chunk in &chunks[..chunks.len() - 1] {
+            assert!((MIN_CHUNK..=MAX_CHUNK).contains(&chunk.len()), "{}", chunk.len());
+        }
+        let average = data.len() / chunks.len();
+        assert!((1 << 20..3 << 19).contains(&average), "{average}");
+    }
+
+    #[test]
+    fn bytes_put_in_front_move_only_the_first_cuts() {
+        let data = noise(24 << 20, 4);
+        let before = cut(&data, 1 << 20);
+        for shift in [1, 63, 4097, 700_001] {
+            let mut moved = noise(shift, 5);
+            moved.extend_from_slice(&data);
+            let after = cut(&moved, 1 << 20);
+            let kept = before.iter().filter(|chunk| after.contains(chunk)).count();
+            assert!(kept + 4 >= before.len(), "{kept} of {} after {shift}", before.len());
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_piece_is_no_reason_to_cut() {
+        let data = noise(12 << 20, 6);
+        assert_eq!(cut(&data, 3), cut(&data, data.len()));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn however_a_file_comes_in_pieces_its_chunks_are_the_same_and_join_to_the_file(
+            parts in proptest::collection::vec((0usize..1_500_000, any::<u64>(), any::<bool>()), 0..6),
+            piece in prop_oneof![1_000usize..5_000, 100_000usize..9_000_000],
+        ) {
+            let mut data = Vec::new();
+            for (len, seed, zeros) in parts {
+                if zeros { data.extend(vec![0; len]) } else { data.extend(noise(len, seed)) }
+            }
+            let whole = cut(&data, data.len().max(1));
+            prop_assert_eq!(&cut(&data, piece), &whole);
+            prop_assert_eq!(whole.concat(), data);
+            let gear = Gear::of_polynomial(POLYNOMIAL);
+            for chunk in &whole {
+                prop_assert_eq!(Chunker::new(&gear).next_cut(chunk, true), Some(chunk.len()));
+            }
+        }
+    }
+}
