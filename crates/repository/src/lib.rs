@@ -10,6 +10,7 @@
 mod chunker;
 mod error;
 mod id;
+mod index;
 mod node;
 mod store;
 
