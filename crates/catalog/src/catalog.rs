@@ -213,3 +213,23 @@ pub(crate) fn classify(path: &Path, attempt: &'static str, source: rusqlite::Err
 fn is_missing_table(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::SqlInputError { .. })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_commit_is_synced_into_a_write_ahead_log_and_references_are_checked() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&directory.path().join("catalog.sqlite")).unwrap();
+        let value = |name: &str| -> String {
+            let sql = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
+            catalog
+                .read("look", |connection| connection.query_row(&sql, [], |row| row.get(0)))
+                .unwrap()
+        };
+        assert_eq!(value("journal_mode"), "wal");
+        assert_eq!(value("synchronous"), "2", "2 is FULL");
+        assert_eq!(value("foreign_keys"), "1");
+    }
+}

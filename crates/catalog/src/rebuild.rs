@@ -55,6 +55,8 @@ impl Catalog {
             for row in &rows.snapshots {
                 snapshot::put(transaction, row)?;
             }
+            // A file id that comes twice with different entities would leave the first one bare.
+            snapshot::remove_bare_entities(transaction)?;
             for row in &rows.runs {
                 run::put(transaction, row)?;
             }
