@@ -104,6 +104,8 @@ pub struct Ending {
     pub next: Option<Base>,
     /// Blobs whose hash was compared.
     pub verified: u64,
+    /// Things that could not be given because what was stored is damaged; also omissions.
+    pub damaged: u64,
 }
 
 impl Ending {
@@ -117,6 +119,7 @@ impl Ending {
             digest: None,
             next: None,
             verified: 0,
+            damaged: 0,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Sinks: contents as they are written.
 
-use alidade_model::{Checks, Consistency, Counts, Digest, Entry, Metadata, Omission, Omissions};
+use alidade_model::{Checks, Counts, Digest, Entry, Metadata, Omission, Omissions};
 
 use crate::{Cx, Piece, Result, Verdict};
 
@@ -125,8 +125,8 @@ pub struct SinkEnding {
     pub checks: Checks,
     /// Entries the sink counts better than the engine can: unchanged, sparse.
     pub counts: Counts,
-    /// How consistent the target is, where that is the sink's to say.
-    pub consistency: Option<Consistency>,
+    /// What a reader should know and what takes nothing away from the copy.
+    pub notes: Vec<String>,
 }
 
 /// Takes a disk. Writes may come in any order and from many threads.

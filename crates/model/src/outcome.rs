@@ -193,6 +193,8 @@ pub struct Outcome {
     pub consistency: Option<Consistency>,
     /// What was checked.
     pub checks: Checks,
+    /// What a reader should know and what takes nothing away from the copy, one sentence each.
+    pub notes: Vec<String>,
     /// When the run began.
     pub started: Time,
     /// When it ended.
