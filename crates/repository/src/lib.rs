@@ -19,3 +19,16 @@ pub use error::{Error, Result};
 pub use id::{BlobId, BlobKind, FileId};
 pub use node::{Content, Node, NodeKind};
 pub use store::{Body, FileKind, Store};
+
+// The encoders and decoders of every kind of file. Reachable for the fuzz targets and for tests
+// that look at bytes; not part of the API.
+#[doc(hidden)]
+pub mod config;
+#[doc(hidden)]
+pub mod crypto;
+#[doc(hidden)]
+pub mod decode;
+#[doc(hidden)]
+pub mod pack_header;
+#[doc(hidden)]
+pub mod polynomial;

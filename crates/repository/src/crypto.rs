@@ -1,0 +1,398 @@
+//! The envelope every secret byte of a repository lies in: `IV ‖ AES-256-CTR ‖ MAC`, where the MAC
+//! is Poly1305 over the ciphertext, keyed by `r` and the AES-128 encryption of the IV.
+//!
+//! Nothing binds an envelope to its place: who opens one must also check the hash of what is in it.
+
+use std::fmt;
+
+use aes::cipher::{BlockCipherEncrypt as _, KeyInit as _, KeyIvInit as _, StreamCipher as _};
+use alidade_entity::Cx;
+use poly1305::Poly1305;
+use poly1305::universal_hash::UniversalHash as _;
+use subtle::ConstantTimeEq as _;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::decode::{DecodeError, Decoded};
+use crate::{Error, Result};
+
+/// Bytes of the IV an envelope begins with.
+pub const IV_LEN: usize = 16;
+/// Bytes of the MAC an envelope ends with.
+pub const MAC_LEN: usize = 16;
+/// Bytes an envelope is longer than what is in it.
+pub const OVERHEAD: usize = IV_LEN + MAC_LEN;
+
+type Ctr = ctr::Ctr128BE<aes::Aes256>;
+type MacBlock = poly1305::Block;
+
+/// An IV: random, never used twice under one key, never all zero.
+pub type Iv = [u8; IV_LEN];
+/// A MAC.
+pub type Tag = [u8; MAC_LEN];
+
+/// A key that seals and opens envelopes: the master key of a repository, or the one derived from a
+/// password. Wiped when dropped, never printed.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct MasterKey {
+    encrypt: [u8; 32],
+    mac_k: [u8; 16],
+    mac_r: [u8; 16],
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterKey(…)")
+    }
+}
+
+impl MasterKey {
+    /// A new random key.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn generate(cx: &Cx) -> Result<Self> {
+        let mut bytes = zeroize::Zeroizing::new([0; 64]);
+        cx.fill(&mut bytes[..])?;
+        Self::from_bytes(&bytes).ok_or_else(|| Error::System {
+            attempt: "generate a key: the randomness is all zero".to_owned(),
+        })
+    }
+
+    /// The key of 64 bytes in the order in which scrypt yields them: 32 for AES-256, 16 `k`, 16 `r`.
+    /// `None` when a part is all zero, which restic refuses as well.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; 64]) -> Option<Self> {
+        let mut key = Self { encrypt: [0; 32], mac_k: [0; 16], mac_r: [0; 16] };
+        key.encrypt.copy_from_slice(&bytes[..32]);
+        key.mac_k.copy_from_slice(&bytes[32..48]);
+        key.mac_r.copy_from_slice(&bytes[48..]);
+        let parts: [&[u8]; 3] = [&key.encrypt, &key.mac_k, &key.mac_r];
+        parts.iter().all(|part| part.iter().any(|byte| *byte != 0)).then_some(key)
+    }
+
+    /// The AES-256 key, `k` and `r`, for the key file.
+    pub(crate) fn parts(&self) -> (&[u8; 32], &[u8; 16], &[u8; 16]) {
+        (&self.encrypt, &self.mac_k, &self.mac_r)
+    }
+
+    /// A random IV.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn random_iv(cx: &Cx) -> Result<Iv> {
+        let mut iv = [0; IV_LEN];
+        cx.fill(&mut iv)?;
+        if iv == [0; IV_LEN] {
+            return Err(Error::System {
+                attempt: "generate an IV: the randomness is all zero".to_owned(),
+            });
+        }
+        Ok(iv)
+    }
+
+    /// The envelope of `plain` under a fresh IV.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn seal(&self, cx: &Cx, plain: &[u8]) -> Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(plain.len() + OVERHEAD);
+        self.seal_into(cx, plain, &mut out)?;
+        Ok(out)
+    }
+
+    /// Appends the envelope of `plain` under a fresh IV to `out`; returns its length.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn seal_into(&self, cx: &Cx, plain: &[u8], out: &mut Vec<u8>) -> Result<usize> {
+        let mut sealer = self.sealer(Self::random_iv(cx)?)?;
+        let start = out.len();
+        out.extend_from_slice(sealer.iv());
+        let body = out.len();
+        out.extend_from_slice(plain);
+        sealer.update(&mut out[body..]);
+        out.extend_from_slice(&sealer.finish());
+        Ok(out.len() - start)
+    }
+
+    /// Begins an envelope that is written in pieces.
+    ///
+    /// # Errors
+    /// When the IV is all zero.
+    pub fn sealer(&self, iv: Iv) -> Result<Sealer> {
+        if iv == [0; IV_LEN] {
+            return Err(Error::System { attempt: "seal under an IV of zeros".to_owned() });
+        }
+        Ok(Sealer { ctr: self.ctr(&iv), mac: self.mac(&iv), iv })
+    }
+
+    /// What is in an envelope.
+    ///
+    /// # Errors
+    /// When it is too short, its IV is all zero, or its MAC is wrong.
+    pub fn open(&self, sealed: &[u8]) -> Decoded<Vec<u8>> {
+        let (iv, body) = self.verify(sealed)?;
+        let mut plain = body.to_vec();
+        self.ctr(&iv).apply_keystream(&mut plain);
+        Ok(plain)
+    }
+
+    /// Opens an envelope where it lies: `sealed` becomes the bytes with what was in it, to be found
+    /// in the returned part. On failure nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_in_place<'a>(&self, sealed: &'a mut [u8]) -> Decoded<&'a mut [u8]> {
+        let (iv, body) = self.verify(sealed)?;
+        let end = IV_LEN + body.len();
+        let plain = &mut sealed[IV_LEN..end];
+        self.ctr(&iv).apply_keystream(plain);
+        Ok(plain)
+    }
+
+    /// Begins the check of an envelope that is read in pieces.
+    ///
+    /// # Errors
+    /// When the IV is all zero.
+    pub fn verifier(&self, iv: &Iv) -> Decoded<Mac> {
+        check_iv(iv)?;
+        Ok(self.mac(iv))
+    }
+
+    /// Begins the opening of an envelope that was checked before with [`Self::verifier`]. The same
+    /// bytes must be read again; who cannot be sure of that checks what comes out by its hash.
+    ///
+    /// # Errors
+    /// When the IV is all zero.
+    pub fn opener(&self, iv: &Iv) -> Decoded<Opener> {
+        check_iv(iv)?;
+        Ok(Opener { ctr: self.ctr(iv) })
+    }
+
+    /// Checks the MAC, and only then gives the parts.
+    fn verify<'a>(&self, sealed: &'a [u8]) -> Decoded<(Iv, &'a [u8])> {
+        let too_short = || DecodeError::malformed("it is shorter than an empty envelope");
+        let (iv, rest) = sealed.split_first_chunk::<IV_LEN>().ok_or_else(too_short)?;
+        let (body, tag) = rest.split_last_chunk::<MAC_LEN>().ok_or_else(too_short)?;
+        let mut mac = self.verifier(iv)?;
+        mac.update(body);
+        mac.verify(tag)?;
+        Ok((*iv, body))
+    }
+
+    fn ctr(&self, iv: &Iv) -> Ctr {
+        Ctr::new(&self.encrypt.into(), &(*iv).into())
+    }
+
+    fn mac(&self, iv: &Iv) -> Mac {
+        let mut pad = (*iv).into();
+        aes::Aes128::new(&self.mac_k.into()).encrypt_block(&mut pad);
+        let mut key = zeroize::Zeroizing::new([0; 32]);
+        key[..16].copy_from_slice(&self.mac_r);
+        key[16..].copy_from_slice(&pad);
+        Mac { poly: Poly1305::new((&*key).into()), rest: [0; 16], len: 0 }
+    }
+}
+
+/// Refuses the IV that restic refuses: all zero.
+fn check_iv(iv: &Iv) -> Decoded<()> {
+    if *iv == [0; IV_LEN] {
+        return Err(DecodeError::malformed("its IV is all zero"));
+    }
+    Ok(())
+}
+
+/// The MAC of an envelope, fed in pieces of any length.
+pub struct Mac {
+    poly: Poly1305,
+    /// Bytes that do not fill a block yet.
+    rest: [u8; 16],
+    len: usize,
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mac(…)")
+    }
+}
+
+impl Mac {
+    /// Adds ciphertext.
+    pub fn update(&mut self, mut bytes: &[u8]) {
+        if self.len > 0 {
+            let take = bytes.len().min(16 - self.len);
+            self.rest[self.len..self.len + take].copy_from_slice(&bytes[..take]);
+            self.len += take;
+            bytes = &bytes[take..];
+            if self.len < 16 {
+                return;
+            }
+            self.poly.update(&[self.rest.into()]);
+            self.len = 0;
+        }
+        let (blocks, rest) = MacBlock::slice_as_chunks(bytes);
+        self.poly.update(blocks);
+        self.rest[..rest.len()].copy_from_slice(rest);
+        self.len = rest.len();
+    }
+
+    /// The MAC of all that was added.
+    #[must_use]
+    pub fn finish(self) -> Tag {
+        self.poly.compute_unpadded(&self.rest[..self.len]).into()
+    }
+
+    /// Compares in constant time.
+    ///
+    /// # Errors
+    /// When `tag` is not the MAC of what was added.
+    pub fn verify(self, tag: &Tag) -> Decoded<()> {
+        if bool::from(self.finish().ct_eq(tag)) {
+            Ok(())
+        } else {
+            Err(DecodeError::malformed("its MAC is wrong"))
+        }
+    }
+}
+
+/// Seals an envelope in pieces. Write [`Sealer::iv`], then every piece, then the MAC.
+pub struct Sealer {
+    ctr: Ctr,
+    mac: Mac,
+    iv: Iv,
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealer(…)")
+    }
+}
+
+impl Sealer {
+    /// The IV: the first bytes of the envelope.
+    #[must_use]
+    pub fn iv(&self) -> &Iv {
+        &self.iv
+    }
+
+    /// Turns the next piece of any length into ciphertext where it lies.
+    pub fn update(&mut self, piece: &mut [u8]) {
+        self.ctr.apply_keystream(piece);
+        self.mac.update(piece);
+    }
+
+    /// The MAC: the last bytes of the envelope.
+    #[must_use]
+    pub fn finish(self) -> Tag {
+        self.mac.finish()
+    }
+}
+
+/// Decrypts, in pieces, what a [`Mac`] has verified before.
+pub struct Opener {
+    ctr: Ctr,
+}
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Opener(…)")
+    }
+}
+
+impl Opener {
+    /// Turns the next piece of ciphertext, of any length, into plain bytes where it lies.
+    pub fn update(&mut self, piece: &mut [u8]) {
+        self.ctr.apply_keystream(piece);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alidade_entity::Cancel;
+
+    fn cx() -> Cx {
+        Cx::system(Cancel::default())
+    }
+
+    fn key() -> MasterKey {
+        let mut bytes = [0; 64];
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::try_from(at).unwrap() + 1;
+        }
+        MasterKey::from_bytes(&bytes).unwrap()
+    }
+
+    #[test]
+    fn what_is_sealed_opens_and_any_changed_bit_is_noticed() {
+        let key = key();
+        for len in [0, 1, 15, 16, 17, 31, 32, 100, 4096] {
+            let plain = vec![7; len];
+            let sealed = key.seal(&cx(), &plain).unwrap();
+            assert_eq!(sealed.len(), len + OVERHEAD);
+            assert_eq!(key.open(&sealed).unwrap(), plain);
+            assert_eq!(key.open_in_place(&mut sealed.clone()).unwrap(), plain);
+            for at in (0..sealed.len()).step_by(sealed.len() / 9) {
+                let mut bad = sealed.clone();
+                bad[at] ^= 0x10;
+                assert!(key.open(&bad).is_err(), "byte {at} of {len}");
+                let before = bad.clone();
+                assert!(key.open_in_place(&mut bad).is_err());
+                assert_eq!(bad, before, "nothing is decrypted before the MAC is checked");
+            }
+        }
+    }
+
+    #[test]
+    fn too_short_an_envelope_is_refused() {
+        for len in 0..OVERHEAD {
+            assert!(key().open(&vec![1; len]).is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn pieces_of_any_length_make_the_same_envelope_as_one_piece() {
+        let plain: Vec<u8> = (0..1000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        for step in [1, 3, 16, 17, 64, 999] {
+            let mut sealer = key().sealer([9; IV_LEN]).unwrap();
+            let mut sealed = sealer.iv().to_vec();
+            for piece in plain.chunks(step) {
+                let mut piece = piece.to_vec();
+                sealer.update(&mut piece);
+                sealed.extend_from_slice(&piece);
+            }
+            sealed.extend_from_slice(&sealer.finish());
+            assert_eq!(key().open(&sealed).unwrap(), plain, "step {step}");
+
+            let mut mac = key().verifier(&[9; IV_LEN]).unwrap();
+            let mut opener = key().opener(&[9; IV_LEN]).unwrap();
+            let mut body = sealed[IV_LEN..sealed.len() - MAC_LEN].to_vec();
+            for piece in body.chunks_mut(step) {
+                mac.update(piece);
+                opener.update(piece);
+            }
+            assert_eq!(body, plain);
+            mac.verify(sealed.last_chunk().unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn keys_and_ivs_of_zeros_are_refused() {
+        assert!(MasterKey::from_bytes(&[0; 64]).is_none());
+        for part in [0..32, 32..48, 48..64] {
+            let mut bytes = [1; 64];
+            bytes[part].fill(0);
+            assert!(MasterKey::from_bytes(&bytes).is_none());
+        }
+        assert!(key().sealer([0; IV_LEN]).is_err());
+        assert!(key().opener(&[0; IV_LEN]).is_err());
+        let mut sealed = key().seal(&cx(), b"x").unwrap();
+        sealed[..IV_LEN].fill(0);
+        assert!(key().open(&sealed).is_err());
+    }
+
+    #[test]
+    fn a_key_never_prints_itself() {
+        assert_eq!(format!("{:?}", key()), "MasterKey(…)");
+    }
+}
