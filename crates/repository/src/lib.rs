@@ -18,7 +18,7 @@ pub use chunker::{AVG_CHUNK, Chunker, Chunks, Gear, MAX_CHUNK, MIN_CHUNK};
 pub use error::{Error, Result};
 pub use id::{BlobId, BlobKind, FileId};
 pub use node::{Content, Node, NodeKind};
-pub use store::{Body, FileKind, Store};
+pub use store::{Body, FileKind, LocalStore, Store};
 
 // The encoders and decoders of every kind of file. Reachable for the fuzz targets and for tests
 // that look at bytes; not part of the API.

@@ -1,9 +1,13 @@
 //! The seam below the engine: where the files of a repository lie.
 
+mod local;
+
 use std::fmt;
 use std::io::Read;
 
 use crate::Result;
+
+pub use local::LocalStore;
 
 /// A kind of file in a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

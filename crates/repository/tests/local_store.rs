@@ -1,0 +1,189 @@
+//! The store in a directory: what every store promises, and what this one promises beyond.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
+use std::sync::Barrier;
+
+use alidade_repository::{Body, Error, FileKind, LocalStore, Store};
+use alidade_testkit::store::{conforms, name};
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().mode() & 0o7777
+}
+
+fn created() -> (tempfile::TempDir, LocalStore) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::new(dir.path());
+    store.create().unwrap();
+    (dir, store)
+}
+
+#[test]
+fn a_directory_keeps_the_promises_of_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    conforms(&LocalStore::new(dir.path().join("new/repository")));
+}
+
+#[test]
+fn the_layout_and_the_modes_are_restics() {
+    let (dir, store) = created();
+    store.put(FileKind::Config, "config", Body::Bytes(b"c")).unwrap();
+    let pack = name(b"pack");
+    for kind in [FileKind::Pack, FileKind::Key, FileKind::Index, FileKind::Snapshot, FileKind::Lock]
+    {
+        store.put(kind, &pack, Body::Bytes(b"pack")).unwrap();
+    }
+    assert_eq!(names(dir.path()), ["config", "data", "index", "keys", "locks", "snapshots"]);
+    assert_eq!(names(&dir.path().join("data")).len(), 256);
+    assert_eq!(names(&dir.path().join("data").join(&pack[..2])), [pack.clone()]);
+    for folder in ["keys", "index", "snapshots", "locks"] {
+        assert_eq!(names(&dir.path().join(folder)), [pack.clone()]);
+        assert_eq!(mode(&dir.path().join(folder)), 0o700);
+        assert_eq!(mode(&dir.path().join(folder).join(&pack)), 0o400);
+    }
+    assert_eq!(mode(&dir.path().join("config")), 0o400);
+}
+
+#[test]
+fn a_config_the_group_may_read_opens_the_rest_to_the_group() {
+    let (dir, store) = created();
+    let config = dir.path().join("config");
+    fs::write(&config, b"c").unwrap();
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o440)).unwrap();
+    let key = name(b"key");
+    store.put(FileKind::Key, &key, Body::Bytes(b"key")).unwrap();
+    assert_eq!(mode(&dir.path().join("keys").join(&key)), 0o440);
+}
+
+#[test]
+fn what_is_no_file_of_the_repository_is_not_listed() {
+    let (dir, store) = created();
+    let real = name(b"real");
+    store.put(FileKind::Pack, &real, Body::Bytes(b"real")).unwrap();
+    let data = dir.path().join("data");
+    let home = data.join(&real[..2]);
+    fs::write(home.join(format!("{real}-tmp-1-1")), b"half").unwrap();
+    fs::create_dir(home.join(format!("{}{}", &real[..2], "0".repeat(62)))).unwrap();
+    symlink("/absent", home.join(format!("{}{}", &real[..2], "1".repeat(62)))).unwrap();
+    let elsewhere = if real.starts_with("00") { "01" } else { "00" };
+    fs::write(data.join(elsewhere).join(&real), b"elsewhere").unwrap();
+    fs::write(data.join(&real), b"outside").unwrap();
+    fs::create_dir(data.join("zz")).unwrap();
+
+    let mut listed = Vec::new();
+    store
+        .list(FileKind::Pack, &mut |name, len| {
+            listed.push((name.to_owned(), len));
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(listed, [(real, 4)]);
+}
+
+#[test]
+fn a_missing_folder_is_made_when_it_is_needed() {
+    let (dir, store) = created();
+    fs::remove_dir_all(dir.path().join("data")).unwrap();
+    let pack = name(b"p");
+    store.put(FileKind::Pack, &pack, Body::Bytes(b"p")).unwrap();
+    store.flush(FileKind::Pack).unwrap();
+    assert_eq!(store.len(FileKind::Pack, &pack).unwrap(), 1);
+}
+
+#[test]
+fn a_planted_pipe_or_folder_is_damage_and_holds_nobody() {
+    let (dir, store) = created();
+    let (pipe, folder) = (name(b"pipe"), name(b"folder"));
+    let snapshots = dir.path().join("snapshots");
+    rustix::fs::mkfifoat(rustix::fs::CWD, snapshots.join(&pipe), 0o600.into()).unwrap();
+    fs::create_dir(snapshots.join(&folder)).unwrap();
+    for planted in [&pipe, &folder] {
+        let read = store.read_at(FileKind::Snapshot, planted, 0, &mut [0]);
+        assert!(matches!(read, Err(Error::Damaged { .. })), "{read:?}");
+        let len = store.len(FileKind::Snapshot, planted);
+        assert!(matches!(len, Err(Error::Damaged { .. })), "{len:?}");
+    }
+}
+
+#[test]
+fn a_failed_write_leaves_nothing_behind() {
+    let (dir, store) = created();
+    struct Fails;
+    impl std::io::Read for Fails {
+        fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+            let _: &mut [u8] = buf;
+            Err(std::io::Error::other("the disk is gone"))
+        }
+    }
+    let pack = name(b"p");
+    let put = store.put(FileKind::Pack, &pack, Body::Reader { reader: &mut Fails, len: 5 });
+    let Err(Error::Store { attempt, source }) = put else { panic!("{put:?}") };
+    assert!(attempt.starts_with("write ") && attempt.ends_with(&pack), "{attempt}");
+    assert_eq!(source.to_string(), "the disk is gone");
+    assert_eq!(names(&dir.path().join("data").join(&pack[..2])), Vec::<String>::new());
+}
+
+#[test]
+fn many_writers_of_one_name_leave_one_whole_file() {
+    let (dir, store) = created();
+    let content = vec![7; 300_000];
+    let (index, start) = (name(&content), Barrier::new(8));
+    let configs: usize = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    start.wait();
+                    store.put(FileKind::Index, &index, Body::Bytes(&content)).unwrap();
+                    usize::from(store.put(FileKind::Config, "config", Body::Bytes(b"c")).is_ok())
+                })
+            })
+            .collect();
+        writers.into_iter().map(|writer| writer.join().unwrap()).sum()
+    });
+    assert_eq!(configs, 1, "one config is stored, whoever comes first");
+    assert_eq!(names(&dir.path().join("index")), [index.clone()]);
+    assert_eq!(store.len(FileKind::Index, &index).unwrap(), 300_000);
+    assert_eq!(names(dir.path()), ["config", "data", "index", "keys", "locks", "snapshots"]);
+}
+
+#[test]
+fn the_answer_of_the_system_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), b"").unwrap();
+    let store = LocalStore::new(dir.path().join("file/below"));
+    let Err(Error::Store { source, .. }) = store.create() else { panic!("created below a file") };
+    assert_eq!(source.kind(), std::io::ErrorKind::NotADirectory);
+    let read = store.len(FileKind::Config, "config");
+    assert!(matches!(read, Err(Error::NotFound { .. })), "{read:?}");
+}
+
+#[test]
+fn more_packs_than_are_kept_open_are_read_and_removed_ones_are_gone() {
+    let (_dir, store) = created();
+    let packs: Vec<_> = (0..100_u8).map(|n| [n; 50]).collect();
+    for pack in &packs {
+        store.put(FileKind::Pack, &name(pack), Body::Bytes(pack)).unwrap();
+    }
+    for round in 0..2 {
+        for pack in &packs {
+            let mut back = [0; 50];
+            store.read_at(FileKind::Pack, &name(pack), 0, &mut back).unwrap();
+            assert_eq!(&back, pack, "round {round}");
+        }
+    }
+    for pack in &packs {
+        store.remove(FileKind::Pack, &name(pack)).unwrap();
+        let read = store.read_at(FileKind::Pack, &name(pack), 0, &mut [0]);
+        assert!(matches!(read, Err(Error::NotFound { .. })), "{read:?}");
+    }
+}
