@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 
 use hashbrown::HashTable;
 
+use crate::pack_header::HeaderEntry;
 use crate::{BlobId, BlobKind, Error, FileId, Result};
 
 /// Entries a segment holds: 192 KiB, so that a small repository costs little.
@@ -20,30 +21,15 @@ const SEGMENT: usize = 4096;
 /// The bit of a pack number that says that the blob is a tree.
 const TREE: u32 = 1 << 31;
 
-/// Where a blob lies, as index files say it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Offset in the pack in bytes.
-    pub(crate) offset: u32,
-    /// Bytes in the pack, the envelope included.
-    pub(crate) len: u32,
-    /// Bytes before compression; `None` when it is stored as it is.
-    pub(crate) plain_len: Option<u32>,
-}
-
 /// A blob in the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     /// The number of its entry.
     pub(crate) ordinal: u32,
-    /// What it holds.
-    pub(crate) kind: BlobKind,
-    /// Which blob it is.
-    pub(crate) id: BlobId,
     /// The pack it lies in.
     pub(crate) pack: FileId,
-    /// Where in that pack.
-    pub(crate) place: Place,
+    /// What it is and where in that pack.
+    pub(crate) blob: HeaderEntry,
 }
 
 /// Whether a blob must be stored.
@@ -108,27 +94,16 @@ impl Table {
 
     /// Adds a blob that lies in pack number `pack`. The same place told twice is one entry; another
     /// place is another copy, and the first told is found first.
-    pub(crate) fn add(
-        &mut self,
-        kind: BlobKind,
-        id: BlobId,
-        pack: u32,
-        place: Place,
-    ) -> Result<()> {
+    pub(crate) fn add(&mut self, pack: u32, blob: &HeaderEntry) -> Result<()> {
+        let HeaderEntry { kind, id, offset, len, plain_len } = *blob;
         let pack = if kind == BlobKind::Tree { pack | TREE } else { pack };
-        let entry = Entry {
-            id,
-            pack,
-            offset: place.offset,
-            len: place.len,
-            plain_len: place.plain_len.unwrap_or(0),
-        };
+        let entry = Entry { id, pack, offset, len, plain_len: plain_len.unwrap_or(0) };
         let hash = self.hash(kind, &id);
         let mut copies = 0;
         for ordinal in self.by_id.iter_hash(hash) {
             let other = self.entry(*ordinal);
             if other.is(kind, &id) {
-                if other.pack == pack && other.offset == place.offset {
+                if other.pack == pack && other.offset == offset {
                     return Ok(());
                 }
                 copies = 1;
@@ -167,17 +142,14 @@ impl Table {
     /// The blob of that ordinal, which is below [`Table::len`].
     pub(crate) fn found(&self, ordinal: u32) -> Found {
         let entry = self.entry(ordinal);
-        Found {
-            ordinal,
+        let blob = HeaderEntry {
             kind: entry.kind(),
             id: entry.id,
-            pack: self.packs[(entry.pack & !TREE) as usize],
-            place: Place {
-                offset: entry.offset,
-                len: entry.len,
-                plain_len: (entry.plain_len != 0).then_some(entry.plain_len),
-            },
-        }
+            offset: entry.offset,
+            len: entry.len,
+            plain_len: (entry.plain_len != 0).then_some(entry.plain_len),
+        };
+        Found { ordinal, pack: self.packs[(entry.pack & !TREE) as usize], blob }
     }
 
     /// The number of the pack that the blob of that ordinal lies in.
@@ -268,17 +240,13 @@ impl SharedIndex {
     }
 
     /// The blobs of a pack are stored: they are known from here on.
-    pub(crate) fn stored(
-        &self,
-        pack: FileId,
-        blobs: impl IntoIterator<Item = (BlobKind, BlobId, Place)>,
-    ) -> Result<()> {
+    pub(crate) fn stored(&self, pack: FileId, blobs: &[HeaderEntry]) -> Result<()> {
         let mut pending = self.pending();
         let mut table = self.write();
         let number = table.pack(pack)?;
-        for (kind, id, place) in blobs {
-            table.add(kind, id, number, place)?;
-            pending.remove(&(kind, id));
+        for blob in blobs {
+            table.add(number, blob)?;
+            pending.remove(&(blob.kind, blob.id));
         }
         Ok(())
     }
@@ -288,8 +256,8 @@ impl SharedIndex {
 mod tests {
     use super::*;
 
-    fn place(offset: u32) -> Place {
-        Place { offset, len: 100, plain_len: Some(300) }
+    fn blob(kind: BlobKind, id: BlobId, offset: u32) -> HeaderEntry {
+        HeaderEntry { kind, id, offset, len: 100, plain_len: Some(300) }
     }
 
     fn id(n: u32) -> BlobId {
@@ -302,7 +270,7 @@ mod tests {
         for n in 0..20_000u32 {
             let pack = table.pack(FileId::of(&(n / 100).to_le_bytes())).unwrap();
             let kind = if n % 3 == 0 { BlobKind::Tree } else { BlobKind::Data };
-            table.add(kind, id(n), pack, place(n)).unwrap();
+            table.add(pack, &blob(kind, id(n), n)).unwrap();
         }
         assert_eq!((table.len(), table.packs().len(), table.copies()), (20_000, 200, 0));
         for n in 0..20_000u32 {
@@ -311,7 +279,7 @@ mod tests {
                 _ => (BlobKind::Data, BlobKind::Tree),
             };
             let found = table.find(kind, &id(n)).unwrap();
-            assert_eq!((found.ordinal, found.place), (n, place(n)));
+            assert_eq!((found.ordinal, found.blob), (n, blob(kind, id(n), n)));
             assert_eq!(found.pack, FileId::of(&(n / 100).to_le_bytes()));
             assert_eq!(table.find(other, &id(n)), None);
         }
@@ -322,13 +290,14 @@ mod tests {
     fn a_second_copy_is_kept_and_the_first_told_is_found_first() {
         let mut table = Table::default();
         let (a, b) = (table.pack(FileId([1; 32])).unwrap(), table.pack(FileId([2; 32])).unwrap());
-        table.add(BlobKind::Data, id(1), a, place(7)).unwrap();
-        table.add(BlobKind::Data, id(1), b, Place { plain_len: None, ..place(9) }).unwrap();
-        table.add(BlobKind::Data, id(1), a, place(7)).unwrap();
+        let (first, second) = (blob(BlobKind::Data, id(1), 7), blob(BlobKind::Data, id(1), 9));
+        table.add(a, &first).unwrap();
+        table.add(b, &HeaderEntry { plain_len: None, ..second }).unwrap();
+        table.add(a, &first).unwrap();
         assert_eq!((table.len(), table.copies()), (2, 1));
         let copies = table.copies_of(BlobKind::Data, &id(1));
         assert_eq!(copies.iter().map(|c| c.pack.0[0]).collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(copies[1].place.plain_len, None);
+        assert_eq!(copies[1].blob.plain_len, None);
         assert_eq!(table.find(BlobKind::Data, &id(1)), Some(copies[0]));
         assert_eq!(table.pack(FileId([2; 32])).unwrap(), b);
     }
@@ -337,7 +306,7 @@ mod tests {
     fn of_many_threads_that_claim_a_blob_one_alone_stores_it() {
         let index = SharedIndex::default();
         let mine: usize = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..4u32)
+            let threads: Vec<_> = (0..4u8)
                 .map(|thread| {
                     let index = &index;
                     scope.spawn(move || {
@@ -346,8 +315,8 @@ mod tests {
                             if index.claim(BlobKind::Data, id(n)) == Claim::Mine {
                                 mine += 1;
                                 if n % 2 == 0 {
-                                    let blob = (BlobKind::Data, id(n), place(n));
-                                    index.stored(FileId([thread as u8; 32]), [blob]).unwrap();
+                                    let blob = blob(BlobKind::Data, id(n), n);
+                                    index.stored(FileId([thread; 32]), &[blob]).unwrap();
                                 }
                             }
                         }

@@ -8,10 +8,13 @@
 //! format is described in `docs/repository-format.md`.
 
 mod chunker;
+mod compress;
 mod error;
 mod id;
 mod index;
 mod node;
+mod scratch;
+mod sealed;
 mod store;
 
 pub use chunker::{AVG_CHUNK, Chunker, Chunks, Gear, MAX_CHUNK, MIN_CHUNK};
