@@ -175,6 +175,12 @@ impl Cx {
         Self { progress, ..self.clone() }
     }
 
+    /// The same, stopped by something else.
+    #[must_use]
+    pub fn cancelled_by(&self, cancel: Cancel) -> Self {
+        Self { cancel, ..self.clone() }
+    }
+
     /// The time of day.
     #[must_use]
     pub fn now(&self) -> Time {
