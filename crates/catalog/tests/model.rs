@@ -17,7 +17,7 @@ enum Call {
     Put(Vec<SnapshotRow>),
     Keep(u64, BTreeSet<u64>),
     Rebuild(u64, Vec<SnapshotRow>, Vec<RunRow>),
-    Run(RunRow),
+    Run(Box<RunRow>),
 }
 
 #[derive(Default)]
@@ -43,7 +43,7 @@ impl Model {
                 }
             }
             Call::Run(run) => {
-                self.runs.insert(run.id.to_string(), run.clone());
+                self.runs.insert(run.id.to_string(), RunRow::clone(run));
             }
         }
     }
@@ -114,7 +114,7 @@ fn any_call() -> impl Strategy<Value = Call> {
         prop::collection::vec(any_snapshot(1_u64..3), 1..4).prop_map(Call::Put),
         (1_u64..3, files).prop_map(|(repository, files)| Call::Keep(repository, files)),
         rebuild.prop_map(|(repository, rows, runs)| Call::Rebuild(repository, rows, runs)),
-        any_run(prop::option::of(1_u64..3)).prop_map(Call::Run),
+        any_run(prop::option::of(1_u64..3)).prop_map(|run| Call::Run(Box::new(run))),
     ]
 }
 
