@@ -1,1 +1,55 @@
-fn main() {}
+//! The tasks of the workshop: what a person or the checks run on the sources, never the product.
+//!
+//! One file per verb; a verb is a function from a checkout to a result, and says on stderr what it
+//! does. Start at [`Verb`].
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a task of the workshop speaks to the person who runs it"
+)]
+
+mod peers;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the workshop")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Check the rules of the house that the compiler does not check
+    Tidy,
+    /// Build, or find in the cache, other programs that the tests talk to; print their paths
+    Peers(peers::Arguments),
+}
+
+fn main() -> ExitCode {
+    let verb = Arguments::parse().verb;
+    let ended = checkout().and_then(|root| match verb {
+        Verb::Tidy => tidy::run(&root),
+        Verb::Peers(arguments) => peers::run(&root, &arguments),
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the sources this task was built from.
+fn checkout() -> Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map(Path::to_owned).context("find the folder above xtask")
+}

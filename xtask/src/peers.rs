@@ -1,0 +1,178 @@
+//! Other programs that the tests talk to, pinned.
+//!
+//! A peer is a folder `testbench/NAME/` with a `go.mod` that has one `tool` line and exact
+//! versions, and a committed `go.sum`. It is built once and kept in a cache folder under a name
+//! that holds the hash of these files; with a warm cache neither Go nor a network is needed.
+//! `restic-debian` is not built: it is the oldest reader there must be, as Debian 12 packs it.
+
+mod debian;
+mod golang;
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Which peers; all of them without a name
+    names: Vec<String>,
+}
+
+/// Makes the peers available and prints one path a line, in the order of the names.
+pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
+    let known = known(root)?;
+    let names = if arguments.names.is_empty() { &known } else { &arguments.names };
+    let mut paths = Vec::new();
+    for name in names {
+        if !known.contains(name) {
+            bail!("there is no peer `{name}`; there are: {}", known.join(", "));
+        }
+        let path = if name == debian::NAME { debian::find()? } else { built(root, name)? };
+        paths.push(path);
+    }
+    for path in paths {
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// All peers by name.
+fn known(root: &Path) -> Result<Vec<String>> {
+    let folder = root.join("testbench");
+    let mut names = vec![debian::NAME.to_owned()];
+    for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
+        let entry = entry.with_context(|| format!("list {}", folder.display()))?;
+        if entry.path().join("go.mod").is_file() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The binary of a peer, from the cache or built now.
+fn built(root: &Path, name: &str) -> Result<PathBuf> {
+    let folder = root.join("testbench").join(name);
+    let cache = cache(root, |key| env::var_os(key));
+    let home = cache.join(format!("{name}-{}", fingerprint(&folder)?));
+    let binary = home.join(name);
+    if binary.is_file() {
+        return Ok(binary);
+    }
+    eprintln!("building {name} once, into {}", home.display());
+    fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
+    // Built beside its place and then renamed: an interrupted build is never taken for a peer.
+    let scratch = tempfile::Builder::new()
+        .prefix(&format!(".{name}-"))
+        .tempdir_in(&cache)
+        .with_context(|| format!("create a folder in {}", cache.display()))?;
+    golang::build(&folder, &scratch.path().join(name), &cache)?;
+    match fs::rename(scratch.path(), &home) {
+        Ok(()) => drop(scratch.keep()),
+        // Another process was faster; what it built is the same.
+        Err(_) if binary.is_file() => {}
+        Err(error) => return Err(error).with_context(|| format!("create {}", home.display())),
+    }
+    Ok(binary)
+}
+
+/// Where built peers are kept: `ALIDADE_TESTBENCH`, else below the user's cache folder, else in
+/// the build folder of this checkout.
+fn cache(root: &Path, variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
+    let folder = |key: &str| variable(key).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(chosen) = folder("ALIDADE_TESTBENCH") {
+        return root.join(chosen);
+    }
+    let caches = folder("XDG_CACHE_HOME")
+        .filter(|path| path.is_absolute())
+        .or_else(|| folder("HOME").map(|home| home.join(".cache")));
+    match caches {
+        Some(caches) => caches.join("alidade-testbench"),
+        None => root.join("target/testbench"),
+    }
+}
+
+/// A short hash of the names and contents of all files of a peer's folder.
+fn fingerprint(folder: &Path) -> Result<String> {
+    let list = || format!("list {}", folder.display());
+    let mut paths = fs::read_dir(folder)
+        .with_context(list)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<Vec<_>>>()
+        .with_context(list)?;
+    paths.sort();
+    for needed in ["go.mod", "go.sum"] {
+        if !paths.contains(&folder.join(needed)) {
+            bail!("{} has no {needed}", folder.display());
+        }
+    }
+    let mut hash = Sha256::new();
+    for path in paths.iter().filter(|path| path.is_file()) {
+        let content = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        for part in [name, &content] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+    }
+    Ok(hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache_with(variables: &[(&str, &str)]) -> PathBuf {
+        cache(Path::new("/checkout"), |key| {
+            variables.iter().find(|(name, _)| *name == key).map(|(_, value)| value.into())
+        })
+    }
+
+    #[test]
+    fn the_cache_is_where_the_environment_says_and_never_nowhere() {
+        let home = ("HOME", "/home/anna");
+        assert_eq!(cache_with(&[home]), Path::new("/home/anna/.cache/alidade-testbench"));
+        let xdg = ("XDG_CACHE_HOME", "/caches");
+        assert_eq!(cache_with(&[home, xdg]), Path::new("/caches/alidade-testbench"));
+        let relative = ("XDG_CACHE_HOME", "caches");
+        assert_eq!(cache_with(&[home, relative]), Path::new("/home/anna/.cache/alidade-testbench"));
+        let own = ("ALIDADE_TESTBENCH", "/own");
+        assert_eq!(cache_with(&[home, xdg, own]), Path::new("/own"));
+        assert_eq!(cache_with(&[("HOME", "")]), Path::new("/checkout/target/testbench"));
+    }
+
+    #[test]
+    fn every_byte_of_the_module_files_counts_for_the_fingerprint() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("go.mod", "one");
+        assert!(fingerprint(folder.path()).is_err(), "a go.sum must be committed");
+        write("go.sum", "two");
+        let before = fingerprint(folder.path()).unwrap();
+        assert_eq!(fingerprint(folder.path()).unwrap(), before);
+        write("go.mod", "onet");
+        write("go.sum", "wo");
+        let moved = fingerprint(folder.path()).unwrap();
+        write("main.go", "");
+        let more = fingerprint(folder.path()).unwrap();
+        assert_eq!(std::collections::BTreeSet::from([before, moved, more]).len(), 3);
+    }
+
+    #[test]
+    fn the_peers_of_this_checkout_have_one_tool_and_exact_versions() {
+        let root = crate::checkout().unwrap();
+        let known = known(&root).unwrap();
+        assert!(
+            known.contains(&"restic".to_owned()) && known.contains(&"restic-debian".to_owned())
+        );
+        for name in known.iter().filter(|name| *name != debian::NAME) {
+            let folder = root.join("testbench").join(name);
+            fingerprint(&folder).unwrap();
+            golang::Module::read(&folder).unwrap();
+        }
+    }
+}
