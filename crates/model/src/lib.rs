@@ -12,6 +12,7 @@ mod id;
 mod info;
 mod omission;
 mod outcome;
+mod pattern;
 mod selection;
 mod time;
 
@@ -24,5 +25,6 @@ pub use id::{
 pub use info::{Component, ContentName, EntityInfo, Shape};
 pub use omission::{Omission, OmissionKind, Omissions};
 pub use outcome::{Bytes, Checks, Consistency, Counts, Exclusions, Outcome, Status, Verb};
+pub use pattern::{Pattern, PatternError, Patterns};
 pub use selection::{Rule, Selection};
 pub use time::Time;

@@ -1,7 +1,7 @@
 /// A reason to leave something out, with the name under which plans and outcomes count it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// A pattern as given by `--exclude`, matched as restic matches it.
+    /// A pattern as given by `--exclude`, read by [`crate::Pattern`].
     Pattern(String),
     /// A directory that holds a file of that name (`--exclude-if-present NAME[:HEADER]`).
     IfPresent {
@@ -48,4 +48,6 @@ pub struct Selection {
     pub rules: Vec<Rule>,
     /// Only these paths (absolute, raw bytes) and what is below them; empty means everything.
     pub only: Vec<Vec<u8>>,
+    /// Only what fits one of these patterns, and what is below it; empty means everything.
+    pub include: Vec<String>,
 }
