@@ -1,0 +1,237 @@
+//! The type `fs` and its entities.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use alidade_entity::{
+    Basis, Capability, Class, CopyOptions, Cursor, Cx, Delete, Ending, Error, Lease, Page, Params,
+    ProtectedEntity, ProtectedEntityType, ReadOptions, Reading, RestorePlan, Result, Sink, Source,
+};
+use alidade_model::{
+    Component, Consistency, ContentName, EntityId, EntityInfo, EntityName, ObjectId, RunId, Shape,
+    SnapshotId, TypeName,
+};
+use async_trait::async_trait;
+
+use super::dir::{names_of, open_absolute};
+use super::filter::Filter;
+use super::metadata::look_at;
+use super::tally::Tally;
+use super::walk::{Limits, Walk};
+
+/// The type `fs`: a path of this host and everything below it.
+///
+/// Every absolute path is an entity; [`ProtectedEntityType::list`] names those it was told of.
+pub struct FsType {
+    name: TypeName,
+    roots: Vec<EntityId>,
+    limits: Limits,
+}
+
+impl FsType {
+    /// The type, with the paths it lists.
+    #[must_use]
+    pub fn new(roots: Vec<PathBuf>) -> Self {
+        let name: TypeName = "fs".parse().expect("`fs` is in the alphabet of type names");
+        let mut roots: Vec<EntityId> =
+            roots.iter().filter_map(|path| id_of(&name, path.as_os_str().as_bytes())).collect();
+        roots.sort();
+        roots.dedup();
+        Self { name, roots, limits: Limits::default() }
+    }
+
+    /// The same, with other bounds on what a walk uses.
+    #[must_use]
+    pub fn limited(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// The id of a path's entity: the path without `.`, empty components and what `..` undoes.
+    /// `None` for a path that is not absolute.
+    #[must_use]
+    pub fn id(&self, path: &Path) -> Option<EntityId> {
+        id_of(&self.name, path.as_os_str().as_bytes())
+    }
+}
+
+fn id_of(type_name: &TypeName, path: &[u8]) -> Option<EntityId> {
+    let object = ObjectId::encode(&shortest(path)?).ok()?;
+    Some(EntityName { type_name: type_name.clone(), object }.live())
+}
+
+/// The shortest form of an absolute path, by its text alone.
+fn shortest(path: &[u8]) -> Option<Vec<u8>> {
+    if !path.starts_with(b"/") {
+        return None;
+    }
+    let mut names: Vec<&[u8]> = Vec::new();
+    for name in names_of(path) {
+        match name {
+            b"." => {}
+            b".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    Some([b"/".as_slice(), &names.join(&b'/')].concat())
+}
+
+#[async_trait]
+impl ProtectedEntityType for FsType {
+    fn name(&self) -> &TypeName {
+        &self.name
+    }
+
+    fn capability(&self) -> Capability {
+        Capability { create: true, ..Capability::default() }
+    }
+
+    async fn list(&self, _cx: &Cx, after: Option<&Cursor>, limit: usize) -> Result<Page<EntityId>> {
+        let rest =
+            self.roots.iter().filter(|id| after.is_none_or(|after| id.to_string() > after.0));
+        let mut items: Vec<EntityId> = rest.take(limit.saturating_add(1)).cloned().collect();
+        let has_more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| has_more).map(|id| Cursor(id.to_string()));
+        Ok(Page { items, next })
+    }
+
+    async fn open(&self, _cx: &Cx, id: &EntityId) -> Result<Arc<dyn ProtectedEntity>> {
+        Ok(Arc::new(FsEntity::open(id, self.limits)?))
+    }
+
+    async fn freeze(
+        &self,
+        _cx: &Cx,
+        _ids: &[EntityId],
+        _run: &RunId,
+        _params: &Params,
+    ) -> Result<Vec<SnapshotId>> {
+        Err(Error::new(
+            Class::Unsupported,
+            "freeze entities of the type `fs`, which cannot be frozen",
+        ))
+    }
+
+    async fn release(&self, _cx: &Cx, _run: &RunId) -> Result<()> {
+        Ok(())
+    }
+
+    async fn plan(
+        &self,
+        _cx: &Cx,
+        _from: &dyn ProtectedEntity,
+        _how: &CopyOptions,
+    ) -> Result<RestorePlan> {
+        Err(Error::new(Class::Unsupported, "plan a restore"))
+    }
+
+    async fn sink(&self, _cx: &Cx, _plan: &RestorePlan) -> Result<Sink> {
+        Err(Error::new(Class::Unsupported, "restore"))
+    }
+}
+
+/// A path of this host.
+pub struct FsEntity {
+    id: EntityId,
+    path: Vec<u8>,
+    limits: Limits,
+}
+
+impl FsEntity {
+    fn open(id: &EntityId, limits: Limits) -> Result<Self> {
+        let path = id.name.object.decode();
+        let text = String::from_utf8_lossy(&path).into_owned();
+        if id.snapshot.is_some() {
+            let attempt = format!("find {id}: a path of this host has no native snapshots");
+            return Err(Error::new(Class::NotFound, attempt));
+        }
+        match shortest(&path) {
+            Some(short) if short == path => {}
+            Some(short) => {
+                let short = String::from_utf8_lossy(&short);
+                let attempt = format!("open {text}: its entity has the path {short}");
+                return Err(Error::new(Class::NotFound, attempt));
+            }
+            None => {
+                let attempt = format!("open {text}: the path of an entity begins with `/`");
+                return Err(Error::new(Class::NotFound, attempt));
+            }
+        }
+        look_at_path(&path).map_err(|error| Error::io(format!("open {text}"), error))?;
+        Ok(Self { id: id.clone(), path, limits })
+    }
+}
+
+/// Looks at a path as `lstat` does, however long it is.
+fn look_at_path(path: &[u8]) -> rustix::io::Result<()> {
+    let names: Vec<&[u8]> = names_of(path).collect();
+    match names.split_last() {
+        None => Ok(()),
+        Some((last, above)) => look_at(open_absolute(&above.join(&b'/'))?, last).map(drop),
+    }
+}
+
+#[async_trait]
+impl ProtectedEntity for FsEntity {
+    fn id(&self) -> &EntityId {
+        &self.id
+    }
+
+    async fn info(&self, _cx: &Cx) -> Result<EntityInfo> {
+        Ok(EntityInfo {
+            id: self.id.clone(),
+            name: OsStr::from_bytes(&self.path).to_string_lossy().into_owned(),
+            size: None,
+            contents: vec![(ContentName::data(), Shape::Tree)],
+        })
+    }
+
+    async fn components(&self, _cx: &Cx) -> Result<Vec<Component>> {
+        Ok(Vec::new())
+    }
+
+    async fn snapshots(&self, _cx: &Cx) -> Result<Vec<SnapshotId>> {
+        Ok(Vec::new())
+    }
+
+    async fn delete(&self, _cx: &Cx, what: Delete) -> Result<()> {
+        match what {
+            // There is none, so it is deleted.
+            Delete::Snapshot(_) => Ok(()),
+            Delete::Entity => Err(Error::new(
+                Class::Unsupported,
+                format!("delete {}: a path is not ours", self.id),
+            )),
+        }
+    }
+
+    async fn read(&self, _cx: &Cx, what: &ContentName, how: &ReadOptions) -> Result<Reading> {
+        if *what != ContentName::data() {
+            let attempt =
+                format!("read the content `{what}` of {}, which has only `data`", self.id);
+            return Err(Error::new(Class::NotFound, attempt));
+        }
+        let tally = Arc::new(Tally::default());
+        let filter = Filter::new(&how.selection)?;
+        let walk = Walk::new(&self.path, filter, self.limits, Arc::clone(&tally))?;
+        Ok(Reading {
+            source: Source::Tree(Box::new(walk)),
+            basis: Basis::Full { why: "a file system does not say what changed in it".to_owned() },
+            lease: Box::new(FsLease { tally }),
+        })
+    }
+}
+
+/// Nothing holds a path still; this only knows what the walk counted.
+struct FsLease {
+    tally: Arc<Tally>,
+}
+
+impl Lease for FsLease {
+    fn finish(self: Box<Self>) -> Result<Ending> {
+        let (excluded, omissions) = self.tally.counted();
+        Ok(Ending { excluded, omissions, ..Ending::of(Consistency::PerFile) })
+    }
+}

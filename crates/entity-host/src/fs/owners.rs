@@ -1,0 +1,66 @@
+//! The names of users and groups, looked up once each.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use nix::unistd::{Gid, Group, Uid, User};
+
+/// How many names are remembered of each sort: an id takes some dozen bytes.
+const REMEMBERED: usize = 65_536;
+
+/// Asks the system's name services.
+#[derive(Default)]
+pub(crate) struct Owners {
+    users: Mutex<HashMap<u32, String>>,
+    groups: Mutex<HashMap<u32, String>>,
+}
+
+impl Owners {
+    /// The name of a user; empty when there is none. Ids are what is restored, so a name service
+    /// that fails costs the name and nothing else.
+    pub(crate) fn user(&self, uid: u32) -> String {
+        cached(&self.users, uid, || {
+            User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
+        })
+    }
+
+    /// The name of a group; empty when there is none.
+    pub(crate) fn group(&self, gid: u32) -> String {
+        cached(&self.groups, gid, || {
+            Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name)
+        })
+    }
+}
+
+fn cached(
+    names: &Mutex<HashMap<u32, String>>,
+    id: u32,
+    ask: impl FnOnce() -> Option<String>,
+) -> String {
+    let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(name) = names.get(&id) {
+        return name.clone();
+    }
+    let name = ask().unwrap_or_default();
+    if names.len() >= REMEMBERED {
+        names.clear();
+    }
+    names.insert(id, name.clone());
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Owners;
+
+    #[test]
+    fn an_id_without_a_name_has_an_empty_one() {
+        let owners = Owners::default();
+        for _ in 0..2 {
+            assert_eq!(owners.user(0), "root");
+            assert_eq!(owners.group(0), "root");
+            assert_eq!(owners.user(3_999_999_999), "");
+            assert_eq!(owners.group(3_999_999_999), "");
+        }
+    }
+}
