@@ -32,6 +32,17 @@ pub mod crypto;
 #[doc(hidden)]
 pub mod decode;
 #[doc(hidden)]
+pub mod envelope;
+#[doc(hidden)]
+pub mod gojson;
+#[doc(hidden)]
+pub mod key;
+#[doc(hidden)]
 pub mod pack_header;
 #[doc(hidden)]
 pub mod polynomial;
+mod printable;
+#[doc(hidden)]
+pub mod quote;
+#[doc(hidden)]
+pub mod time;
