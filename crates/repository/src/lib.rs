@@ -10,9 +10,13 @@
 mod chunker;
 mod compress;
 mod error;
+mod files;
 mod id;
 mod index;
+mod lock;
 mod node;
+mod password;
+mod repository;
 mod scratch;
 mod sealed;
 mod store;
@@ -20,7 +24,11 @@ mod store;
 pub use chunker::{AVG_CHUNK, Chunker, Chunks, Gear, MAX_CHUNK, MIN_CHUNK};
 pub use error::{Error, Result};
 pub use id::{BlobId, BlobKind, FileId};
+pub use key::{Kdf, KeyFile};
+pub use lock::{Lock, LockEntry, LockFile, LockMode, LockOptions, LockRecord, NoRecord};
 pub use node::{Content, Node, NodeKind};
+pub use password::Password;
+pub use repository::{KeyEntry, KeyOptions, Repository};
 pub use store::{Body, FileKind, LocalStore, Store};
 
 // The encoders and decoders of every kind of file. Reachable for the fuzz targets and for tests
