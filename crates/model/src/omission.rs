@@ -84,6 +84,20 @@ impl Omissions {
         }
     }
 
+    /// Adds all of another's.
+    pub fn append(&mut self, other: Self) {
+        let mut unnamed = other.counts;
+        for omission in other.named {
+            if let Some(left) = unnamed.get_mut(&omission.kind) {
+                *left -= 1;
+            }
+            self.add(omission);
+        }
+        for (kind, left) in unnamed {
+            self.add_unnamed(kind, left);
+        }
+    }
+
     /// How many there are in all.
     #[must_use]
     pub fn total(&self) -> u64 {
