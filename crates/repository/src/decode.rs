@@ -18,6 +18,9 @@ pub enum DecodeError {
     /// The bytes could not be read.
     #[error("read")]
     Read(#[source] io::Error),
+    /// Who takes what was decoded wants no more.
+    #[error("use what was read")]
+    Stopped(#[source] Error),
 }
 
 impl DecodeError {
@@ -34,6 +37,7 @@ impl DecodeError {
         let source = match self {
             Self::Malformed(why) => return Error::damaged(what, why),
             Self::Read(source) => source,
+            Self::Stopped(error) => return error,
         };
         let kind = source.kind();
         let inner = source.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
@@ -52,6 +56,12 @@ impl DecodeError {
 impl From<io::Error> for DecodeError {
     fn from(source: io::Error) -> Self {
         Self::Read(source)
+    }
+}
+
+impl From<Error> for DecodeError {
+    fn from(error: Error) -> Self {
+        Self::Stopped(error)
     }
 }
 

@@ -29,6 +29,7 @@ pub use lock::{Lock, LockEntry, LockFile, LockMode, LockOptions, LockRecord, NoR
 pub use node::{Content, Node, NodeKind};
 pub use password::Password;
 pub use repository::{KeyEntry, KeyOptions, Repository};
+pub use snapshot::{Snapshot, Summary};
 pub use store::{Body, FileKind, LocalStore, Store};
 
 // The encoders and decoders of every kind of file. Reachable for the fuzz targets and for tests
@@ -44,6 +45,10 @@ pub mod envelope;
 #[doc(hidden)]
 pub mod gojson;
 #[doc(hidden)]
+pub mod index_file;
+#[doc(hidden)]
+pub mod json;
+#[doc(hidden)]
 pub mod key;
 #[doc(hidden)]
 pub mod pack_header;
@@ -52,5 +57,7 @@ pub mod polynomial;
 mod printable;
 #[doc(hidden)]
 pub mod quote;
+#[doc(hidden)]
+pub mod snapshot;
 #[doc(hidden)]
 pub mod time;
