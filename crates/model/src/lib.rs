@@ -13,6 +13,7 @@ mod info;
 mod omission;
 mod outcome;
 mod pattern;
+mod sabotage;
 mod selection;
 mod time;
 
@@ -26,5 +27,6 @@ pub use info::{Component, ContentName, EntityInfo, Shape};
 pub use omission::{Omission, OmissionKind, Omissions};
 pub use outcome::{Bytes, Checks, Consistency, Counts, Exclusions, Outcome, Status, Verb};
 pub use pattern::{Pattern, PatternError, Patterns};
+pub use sabotage::Sabotage;
 pub use selection::{Rule, Selection};
 pub use time::Time;

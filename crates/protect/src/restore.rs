@@ -1,0 +1,228 @@
+//! Restore: copy a stored entity to a live one.
+
+use alidade_entity::{
+    Class, CopyMode, CopyOptions, Params, ProtectedEntity, ReadOptions, RestorePlan, Sink, Visit,
+};
+use alidade_model::{
+    Bytes, Checks, ContentName, Counts, Kind, Outcome, Rule, RunId, Selection, Status, Time, Verb,
+};
+use std::sync::Arc;
+
+use crate::copy::copy_tree;
+use crate::filter::Filter;
+use crate::identity::StoredSnapshot;
+use crate::protect::tree;
+use crate::stored_entity::StoredEntity;
+use crate::{Engine, Error, Origin, Result, name};
+
+/// How to restore.
+#[derive(Clone, Debug, Default)]
+pub struct RestoreOptions {
+    /// Where, in the words of the entity's type; for `fs` an absolute path that is new or empty.
+    pub target: Vec<u8>,
+    /// Only these paths of the snapshot and what is below them; everything when empty.
+    pub only: Vec<Vec<u8>>,
+    /// Only what fits one of these patterns, and what is below it.
+    pub include: Vec<String>,
+    /// Not what fits one of these patterns, nor what is below it.
+    pub exclude: Vec<String>,
+    /// Wait for the disk after each file, not only once at the end.
+    pub fsync: bool,
+    /// Read every restored file again and compare.
+    pub read_back: bool,
+    /// Make holes of zeros even where the snapshot does not say that there were holes.
+    pub sparse_zeros: bool,
+}
+
+/// What a restore will do.
+#[derive(Clone, Debug)]
+pub struct RestorePlanned {
+    /// From which snapshot.
+    pub from: StoredSnapshot,
+    /// How.
+    pub options: RestoreOptions,
+    /// The run, named before it begins.
+    pub run: RunId,
+    /// What the entity's type will do, one line each.
+    pub steps: Vec<String>,
+    /// The entries that are chosen, where they were counted.
+    pub counts: Option<Counts>,
+    /// Their bytes.
+    pub bytes: u64,
+    plan: RestorePlan,
+}
+
+impl Engine {
+    /// Plans a restore. With `count`, walks the snapshot and counts what is chosen.
+    ///
+    /// # Errors
+    /// [`Class::Conflict`] when the target is in the way, [`Error::NotFound`] when nothing is chosen.
+    pub async fn plan_restore(
+        &self,
+        from: &StoredSnapshot,
+        how: &RestoreOptions,
+        count: bool,
+    ) -> Result<RestorePlanned> {
+        let options = CopyOptions {
+            mode: CopyMode::CreateNew,
+            target: Some(how.target.clone()),
+            fsync: how.fsync,
+            read_back: how.read_back,
+            params: Params::new(),
+        };
+        let kind = self.parts.registry.get(&from.entity.type_name)?;
+        let stored = StoredEntity::new(from.clone(), self.index()?);
+        Filter::of(&selection(how))?;
+        let plan = kind.plan(self.cx(), &stored, &options).await?;
+        let mut planned = RestorePlanned {
+            from: from.clone(),
+            options: how.clone(),
+            run: name::run(self.cx())?,
+            steps: plan.steps.clone(),
+            counts: None,
+            bytes: 0,
+            plan,
+        };
+        if count {
+            let (counts, bytes) = self.count(&stored, how)?;
+            (planned.counts, planned.bytes) = (Some(counts), bytes);
+        }
+        Ok(planned)
+    }
+
+    /// Restores as planned. Every blob's hash is compared before its bytes are written.
+    ///
+    /// A file whose content is damaged in the repository is left out, named among the omissions, and makes
+    /// the outcome [`Status::Damaged`]; everything else is restored.
+    ///
+    /// # Errors
+    /// When the target cannot be written, or nothing was chosen.
+    pub async fn restore(&self, planned: &RestorePlanned) -> Result<Outcome> {
+        let cx = self.cx();
+        let started = cx.now();
+        let lock = self.lock()?;
+        let kind = self.parts.registry.get(&planned.from.entity.type_name)?;
+        let stored = StoredEntity::new(planned.from.clone(), self.index()?)
+            .with_sparse_zeros(planned.options.sparse_zeros);
+        let Sink::Tree(sink) = kind.sink(cx, &planned.plan).await? else {
+            let attempt = "write a tree into a target of another shape";
+            return Err(alidade_entity::Error::new(Class::Unsupported, attempt).into());
+        };
+        let how = ReadOptions { base: None, selection: selection(&planned.options) };
+        let reading = stored.read(cx, &ContentName::data(), &how).await?;
+        let mut source = tree(reading.source)?;
+        let copied = copy_tree(cx, source.as_mut(), sink.as_ref(), self.parts.workers)?;
+        drop(source);
+        let ending = reading.lease.finish()?;
+        if copied.counts.entries() == 0 && copied.omissions.is_empty() {
+            return Err(nothing_chosen(planned));
+        }
+        let mut omissions = copied.omissions;
+        omissions.append(copied.sink.omissions);
+        omissions.append(ending.omissions);
+        let mut outcome = Outcome {
+            run: planned.run.clone(),
+            verb: Verb::Restore,
+            entity: planned.from.entity_id(),
+            host: planned.from.host.clone(),
+            snapshot_file: Some(planned.from.file.to_string()),
+            parent: None,
+            status: Status::Done,
+            counts: Counts { sparse: copied.sink.counts.sparse, ..copied.counts },
+            bytes: Bytes {
+                total: copied.bytes.total,
+                written: copied.bytes.read,
+                ..Bytes::default()
+            },
+            digest: ending.digest,
+            omissions,
+            excluded: ending.excluded,
+            consistency: None,
+            checks: Checks {
+                verified: ending.verified,
+                read_back: copied.sink.checks.read_back,
+                ..Checks::default()
+            },
+            notes: copied.sink.notes,
+            started,
+            ended: cx.now(),
+        };
+        outcome.status = outcome.verdict();
+        if copied.damaged + ending.damaged > 0 {
+            outcome.status = Status::Damaged;
+        }
+        self.compare_digest(&stored, planned, &mut outcome)?;
+        self.prove(lock.as_ref(), &mut outcome)?;
+        match lock {
+            Some(lock) => self.released(lock, outcome),
+            None => Ok(outcome),
+        }
+    }
+
+    /// A whole restore must have the digest that the backup wrote down.
+    fn compare_digest(
+        &self,
+        stored: &StoredEntity,
+        planned: &RestorePlanned,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        let (Origin::Ours, Some(found)) = (planned.from.origin, outcome.digest) else {
+            return Ok(());
+        };
+        let Some(record) = stored.record(self.cx())? else { return Ok(()) };
+        let Some(written) = record.outcome.digest else { return Ok(()) };
+        if written == found.to_string() {
+            outcome.notes.push("the content digest is the one the backup wrote down".to_owned());
+        } else {
+            outcome.status = Status::Damaged;
+            outcome.notes.push(format!("the backup wrote down the content digest {written}"));
+        }
+        Ok(())
+    }
+
+    fn count(&self, stored: &StoredEntity, how: &RestoreOptions) -> Result<(Counts, u64)> {
+        let reading = stored.walk(self.cx(), Filter::of(&selection(how))?)?;
+        let mut source = tree(reading.source)?;
+        let (mut counts, mut bytes) = (Counts::default(), 0);
+        let mut batch = Vec::new();
+        loop {
+            let more = source.next(self.cx(), &mut batch)?;
+            for visit in batch.drain(..) {
+                match visit {
+                    Visit::Enter(_) => counts.directories += 1,
+                    Visit::File(entry, _) => {
+                        counts.files += 1;
+                        bytes += entry.metadata.size;
+                    }
+                    Visit::Leaf(entry) if entry.metadata.kind == Kind::Symlink => {
+                        counts.symlinks += 1;
+                    }
+                    Visit::Leaf(_) => counts.specials += 1,
+                    Visit::Leave | Visit::Omit(_) => {}
+                }
+            }
+            if !more {
+                return Ok((counts, bytes));
+            }
+        }
+    }
+}
+
+fn selection(how: &RestoreOptions) -> Selection {
+    Selection {
+        rules: how.exclude.iter().cloned().map(Rule::Pattern).collect(),
+        only: how.only.clone(),
+        include: how.include.clone(),
+    }
+}
+
+fn nothing_chosen(planned: &RestorePlanned) -> Error {
+    let what: Vec<String> = planned
+        .options
+        .only
+        .iter()
+        .map(|path| String::from_utf8_lossy(path).into_owned())
+        .chain(planned.options.include.iter().cloned())
+        .collect();
+    Error::not_found(format!("`{}` in snapshot {}", what.join("`, `"), planned.from.file))
+}

@@ -1,0 +1,211 @@
+//! A stored snapshot is a Protected Entity too: what was copied in is copied out by the same verb.
+
+use std::io::{BufRead, BufReader, Read};
+use std::sync::Arc;
+
+use alidade_entity::{
+    Basis, Class, Cx, Delete, Error, ProtectedEntity, ReadOptions, Reading, Result, Source,
+};
+use alidade_model::{Component, ContentName, EntityId, EntityInfo, Shape, SnapshotId};
+use alidade_repository::{BlobId, BlobKind, Content, Indexed, Node, NodeKind};
+use async_trait::async_trait;
+
+use crate::error::as_entity;
+use crate::filter::Filter;
+use crate::holes::HoleMap;
+use crate::identity::{OWN_DIR, StoredSnapshot, components, stored_path};
+use crate::record::EntityDoc;
+use crate::stored_source::{StoredSource, Walk};
+
+/// A snapshot in a repository, as an entity that can be read.
+pub struct StoredEntity {
+    id: EntityId,
+    stored: StoredSnapshot,
+    indexed: Arc<Indexed>,
+    sparse_zeros: bool,
+}
+
+impl StoredEntity {
+    /// The entity that this snapshot is.
+    #[must_use]
+    pub fn new(stored: StoredSnapshot, indexed: Arc<Indexed>) -> Self {
+        Self { id: stored.entity_id(), stored, indexed, sparse_zeros: false }
+    }
+
+    /// Reads blocks of zeros as holes, too: for snapshots whose writer did not note holes.
+    #[must_use]
+    pub fn with_sparse_zeros(mut self, on: bool) -> Self {
+        self.sparse_zeros = on;
+        self
+    }
+
+    /// What the snapshot says about the run that made it; `None` for a foreign one.
+    ///
+    /// # Errors
+    /// When it is there and does not read.
+    pub fn record(&self, cx: &Cx) -> crate::Result<Option<EntityDoc>> {
+        let Some(content) = own_file(cx, &self.indexed, self.stored.snapshot.tree, "entity.json")?
+        else {
+            return Ok(None);
+        };
+        let mut text = Vec::new();
+        let mut blobs = Blobs::new(cx.clone(), Arc::clone(&self.indexed), content);
+        blobs
+            .by_ref()
+            .take(64 << 20)
+            .read_to_end(&mut text)
+            .map_err(|error| blobs.explain(&error))?;
+        let what = format!("entity.json of snapshot {}", self.stored.file);
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|source| crate::Error::Record { what, source })
+    }
+
+    /// The holes of its files, in visit order; `None` when it has none or its writer did not note them.
+    pub(crate) fn hole_map(
+        &self,
+        cx: &Cx,
+    ) -> alidade_repository::Result<Option<HoleMap<Box<dyn BufRead + Send>>>> {
+        let content = own_file(cx, &self.indexed, self.stored.snapshot.tree, "holes")?;
+        Ok(content.map(|content| {
+            let blobs = Blobs::new(cx.clone(), Arc::clone(&self.indexed), content);
+            HoleMap::new(Box::new(BufReader::new(blobs)) as Box<dyn BufRead + Send>)
+        }))
+    }
+
+    /// Opens a walk through what the filter chooses.
+    pub(crate) fn walk(&self, cx: &Cx, filter: Filter) -> Result<Reading> {
+        let holes = self
+            .hole_map(cx)
+            .map_err(|error| as_entity("find the hole map of a snapshot", error))?;
+        let trail = components(&stored_path(&self.stored.entity)).len().saturating_sub(1);
+        let (source, lease) = StoredSource::new(Walk {
+            indexed: Arc::clone(&self.indexed),
+            root: self.stored.snapshot.tree,
+            trail,
+            filter,
+            holes,
+            sparse_zeros: self.sparse_zeros,
+        });
+        Ok(Reading {
+            source: Source::Tree(Box::new(source)),
+            basis: Basis::Full { why: "a stored snapshot is whole".to_owned() },
+            lease: Box::new(lease),
+        })
+    }
+}
+
+#[async_trait]
+impl ProtectedEntity for StoredEntity {
+    fn id(&self) -> &EntityId {
+        &self.id
+    }
+
+    async fn info(&self, _cx: &Cx) -> Result<EntityInfo> {
+        Ok(EntityInfo {
+            id: self.id.clone(),
+            name: String::from_utf8_lossy(&stored_path(&self.stored.entity)).into_owned(),
+            size: self.stored.snapshot.summary.as_ref().map(|s| s.total_bytes_processed),
+            contents: vec![(ContentName::data(), Shape::Tree)],
+        })
+    }
+
+    async fn components(&self, _cx: &Cx) -> Result<Vec<Component>> {
+        Ok(Vec::new())
+    }
+
+    async fn snapshots(&self, _cx: &Cx) -> Result<Vec<SnapshotId>> {
+        Ok(Vec::new())
+    }
+
+    async fn delete(&self, _cx: &Cx, _what: Delete) -> Result<()> {
+        Err(Error::new(Class::Unsupported, format!("delete the stored snapshot {}", self.id)))
+    }
+
+    async fn read(&self, cx: &Cx, what: &ContentName, how: &ReadOptions) -> Result<Reading> {
+        if *what != ContentName::data() {
+            return Err(Error::new(Class::NotFound, format!("find the content {what} of {}", self.id)));
+        }
+        self.walk(cx, Filter::of(&how.selection)?)
+    }
+}
+
+/// The content of one of our own files in a snapshot.
+pub(crate) fn own_file(
+    cx: &Cx,
+    indexed: &Arc<Indexed>,
+    root: BlobId,
+    name: &str,
+) -> alidade_repository::Result<Option<Content>> {
+    let Some(own) = child(cx, indexed, root, OWN_DIR.as_bytes())? else { return Ok(None) };
+    let Some(tree) = own.subtree.filter(|_| own.kind == NodeKind::Dir) else { return Ok(None) };
+    let file = child(cx, indexed, tree, name.as_bytes())?;
+    Ok(file.filter(|node| node.kind == NodeKind::File).and_then(|node| node.content))
+}
+
+/// The node of that name in a stored directory. Reads the directory up to it.
+pub(crate) fn child(
+    cx: &Cx,
+    indexed: &Arc<Indexed>,
+    tree: BlobId,
+    name: &[u8],
+) -> alidade_repository::Result<Option<Node>> {
+    for node in indexed.tree(cx, tree)? {
+        let node = node?;
+        if node.name == name {
+            return Ok(Some(node));
+        }
+    }
+    Ok(None)
+}
+
+/// A stored file as a reader: verified blob after blob.
+pub(crate) struct Blobs {
+    cx: Cx,
+    indexed: Arc<Indexed>,
+    content: Content,
+    run: usize,
+    of_run: u32,
+    blob: Vec<u8>,
+    at: usize,
+    failed: Option<alidade_repository::Error>,
+}
+
+impl Blobs {
+    pub(crate) fn new(cx: Cx, indexed: Arc<Indexed>, content: Content) -> Self {
+        Self { cx, indexed, content, run: 0, of_run: 0, blob: Vec::new(), at: 0, failed: None }
+    }
+
+    /// What was behind a failed read.
+    pub(crate) fn explain(&mut self, error: &std::io::Error) -> alidade_repository::Error {
+        self.failed.take().unwrap_or_else(|| {
+            alidade_repository::Error::damaged("record in a snapshot", error.to_string())
+        })
+    }
+}
+
+impl Read for Blobs {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        while self.at == self.blob.len() {
+            let Some((id, count)) = self.content.runs().get(self.run).copied() else {
+                return Ok(0);
+            };
+            self.blob.clear();
+            self.at = 0;
+            if let Err(error) = self.indexed.read_blob(&self.cx, BlobKind::Data, &id, &mut self.blob) {
+                let text = error.to_string();
+                self.failed = Some(error);
+                return Err(std::io::Error::other(text));
+            }
+            self.of_run += 1;
+            if self.of_run == count {
+                self.run += 1;
+                self.of_run = 0;
+            }
+        }
+        let len = buf.len().min(self.blob.len() - self.at);
+        buf[..len].copy_from_slice(&self.blob[self.at..self.at + len]);
+        self.at += len;
+        Ok(len)
+    }
+}

@@ -1,0 +1,448 @@
+//! The way out: a stored tree, read as any other tree source.
+
+use std::io::BufRead;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use alidade_entity::{
+    Class, Cx, Ending, Error, Lease, OpenFile, Piece, ReadFile, Result, TreeSource, Verdict, Visit,
+};
+use alidade_model::{
+    Consistency, ContentDigest, Digest, Entry, Exclusions, Hole, Kind, Metadata, Omission,
+    OmissionKind,
+};
+use alidade_repository::{BlobId, BlobKind, Content, Indexed, Node, TreeReader};
+
+use crate::convert::entry_of;
+use crate::error::as_entity;
+use crate::filter::{Filter, Verdict as Chosen};
+use crate::holes::HoleMap;
+use crate::identity::OWN_DIR;
+
+/// Visits in one batch.
+const BATCH: usize = 256;
+
+/// What a walk through a stored tree found out, for its lease.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    digest: Mutex<Option<Digest>>,
+    excluded: Mutex<Exclusions>,
+    verified: AtomicU64,
+    damaged: AtomicU64,
+}
+
+/// How to read a stored tree.
+pub(crate) struct Walk {
+    pub(crate) indexed: Arc<Indexed>,
+    pub(crate) root: BlobId,
+    /// Entries above this depth lead to the entity and are not in its digest.
+    pub(crate) trail: usize,
+    pub(crate) filter: Filter,
+    pub(crate) holes: Option<HoleMap<Box<dyn BufRead + Send>>>,
+    /// Treat blocks of zeros as holes even where the snapshot does not say that they were.
+    pub(crate) sparse_zeros: bool,
+}
+
+/// Walks a stored tree. Memory: one node a level.
+pub(crate) struct StoredSource {
+    walk: Walk,
+    levels: Vec<Level>,
+    path: Vec<u8>,
+    digest: Option<ContentDigest>,
+    findings: Arc<Findings>,
+    started: bool,
+}
+
+struct Level {
+    nodes: TreeReader,
+    /// Set until the directory is announced: with a filter, only when something in it is chosen.
+    held: Option<Entry>,
+}
+
+impl StoredSource {
+    pub(crate) fn new(walk: Walk) -> (Self, StoredLease) {
+        let findings = Arc::new(Findings::default());
+        let digest = walk.filter.takes_everything().then(ContentDigest::new);
+        let lease = StoredLease { findings: Arc::clone(&findings) };
+        let source =
+            Self { walk, levels: Vec::new(), path: Vec::new(), digest, findings, started: false };
+        (source, lease)
+    }
+
+    fn step(&mut self, cx: &Cx, out: &mut Vec<Visit>) -> Result<bool> {
+        let Some(level) = self.levels.last_mut() else { return Ok(false) };
+        match level.nodes.next() {
+            Some(Ok(node)) => self.node(cx, node, out),
+            Some(Err(error)) => {
+                let error = as_entity("read a stored directory", error);
+                self.broken(error, out)?;
+                self.leave(out);
+                Ok(true)
+            }
+            None => {
+                self.leave(out);
+                Ok(true)
+            }
+        }
+    }
+
+    fn node(&mut self, cx: &Cx, node: Node, out: &mut Vec<Visit>) -> Result<bool> {
+        if self.levels.len() == 1 && node.name == OWN_DIR.as_bytes() {
+            return Ok(true);
+        }
+        let Some(entry) = entry_of(&node) else {
+            self.omit(&node.name, OmissionKind::Unrepresentable, "create an entry of a kind this program does not know", out);
+            return Ok(true);
+        };
+        let up = self.path.len();
+        self.path.push(b'/');
+        self.path.extend_from_slice(&node.name);
+        let is_dir = entry.metadata.kind == Kind::Directory;
+        match self.walk.filter.look(&self.path, is_dir) {
+            Chosen::No(rule) => {
+                if let Some(rule) = rule {
+                    let mut excluded = lock(&self.findings.excluded);
+                    *excluded.entry(rule).or_insert(0) += 1;
+                }
+                self.path.truncate(up);
+                Ok(true)
+            }
+            Chosen::Yes => {
+                self.announce(out);
+                self.take(cx, entry, node, up, false, out)
+            }
+            Chosen::Maybe => self.take(cx, entry, node, up, true, out),
+        }
+    }
+
+    /// Emits the entry at the current path, or descends into it.
+    fn take(
+        &mut self,
+        cx: &Cx,
+        entry: Entry,
+        node: Node,
+        up: usize,
+        hold: bool,
+        out: &mut Vec<Visit>,
+    ) -> Result<bool> {
+        if entry.metadata.kind != Kind::Directory {
+            if !hold {
+                self.hash(&entry, node.content.as_ref());
+                let visit = self.leaf(entry, node)?;
+                out.push(visit);
+            }
+            self.path.truncate(up);
+            return Ok(true);
+        }
+        let subtree = node.subtree.ok_or_else(|| Error::new(Class::Damaged, "find the tree of a stored directory"));
+        let nodes = subtree.and_then(|tree| {
+            self.walk.indexed.tree(cx, tree).map_err(|error| as_entity("read a stored directory", error))
+        });
+        if !hold {
+            self.hash(&entry, None);
+            out.push(Visit::Enter(entry.clone()));
+        }
+        match nodes {
+            Ok(nodes) => self.levels.push(Level { nodes, held: hold.then_some(entry) }),
+            Err(error) => {
+                self.broken(error, out)?;
+                if !hold {
+                    out.push(Visit::Leave);
+                    self.unhash();
+                }
+                self.path.truncate(up);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Announces the directories that were held back until something in them was chosen.
+    fn announce(&mut self, out: &mut Vec<Visit>) {
+        for level in &mut self.levels {
+            if let Some(entry) = level.held.take() {
+                out.push(Visit::Enter(entry));
+            }
+        }
+    }
+
+    fn leave(&mut self, out: &mut Vec<Visit>) {
+        let Some(level) = self.levels.pop() else { return };
+        if self.levels.is_empty() {
+            return;
+        }
+        if level.held.is_none() {
+            out.push(Visit::Leave);
+            let up = self.path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+            self.path.truncate(up);
+            self.unhash();
+        } else {
+            let up = self.path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+            self.path.truncate(up);
+        }
+    }
+
+    fn leaf(&mut self, entry: Entry, node: Node) -> Result<Visit> {
+        if entry.metadata.kind != Kind::File {
+            return Ok(Visit::Leaf(entry));
+        }
+        let holes = match &mut self.walk.holes {
+            None => Vec::new(),
+            Some(map) => map.at(&self.path).map_err(|error| {
+                Error::with_source(Class::Damaged, "read the snapshot's hole map", error)
+            })?,
+        };
+        let file = StoredFile {
+            indexed: Arc::clone(&self.walk.indexed),
+            findings: Arc::clone(&self.findings),
+            content: node.content.unwrap_or_default(),
+            metadata: entry.metadata.clone(),
+            holes,
+            sparse_zeros: self.walk.sparse_zeros,
+        };
+        Ok(Visit::File(entry, Box::new(file)))
+    }
+
+    /// A part of the tree that cannot be read: an omission that counts as damage.
+    fn broken(&mut self, error: Error, out: &mut Vec<Visit>) -> Result<()> {
+        if error.class() != Class::Damaged {
+            return Err(error);
+        }
+        self.digest = None;
+        self.findings.damaged.fetch_add(1, Ordering::Relaxed);
+        out.push(Visit::Omit(Omission {
+            path: self.path.clone(),
+            kind: OmissionKind::Unreadable,
+            reason: error.chain(),
+        }));
+        Ok(())
+    }
+
+    fn omit(&mut self, name: &[u8], kind: OmissionKind, reason: &str, out: &mut Vec<Visit>) {
+        let mut path = self.path.clone();
+        path.push(b'/');
+        path.extend_from_slice(name);
+        out.push(Visit::Omit(Omission { path, kind, reason: reason.to_owned() }));
+    }
+
+    /// Depth of the entry at the current path, the top being 0.
+    fn depth(&self) -> usize {
+        self.path.iter().filter(|&&byte| byte == b'/').count().saturating_sub(1)
+    }
+
+    fn hash(&mut self, entry: &Entry, content: Option<&Content>) {
+        let depth = self.depth();
+        if let Some(digest) = self.digest.as_mut().filter(|_| depth >= self.walk.trail) {
+            digest.enter(entry);
+            if let Some(content) = content {
+                digest.blobs(content.len());
+                content.iter().for_each(|id| digest.blob(&id.0));
+            }
+        }
+    }
+
+    /// The directory just left: its path is gone already, so its depth is that of its entries' parent.
+    fn unhash(&mut self) {
+        let depth = self.path.iter().filter(|&&byte| byte == b'/').count();
+        if let Some(digest) = self.digest.as_mut().filter(|_| depth >= self.walk.trail) {
+            digest.leave();
+        }
+    }
+}
+
+impl TreeSource for StoredSource {
+    fn trail(&self) -> &[Entry] {
+        &[]
+    }
+
+    fn next(&mut self, cx: &Cx, out: &mut Vec<Visit>) -> Result<bool> {
+        cx.check()?;
+        if !self.started {
+            self.started = true;
+            let nodes = self
+                .walk
+                .indexed
+                .tree(cx, self.walk.root)
+                .map_err(|error| as_entity("read the top of a stored tree", error))?;
+            self.levels.push(Level { nodes, held: None });
+        }
+        let first = out.len();
+        while out.len() - first < BATCH {
+            if !self.step(cx, out)? {
+                if let Some(digest) = self.digest.take() {
+                    *lock(&self.findings.digest) = Some(digest.finish());
+                }
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A stored file, met in a walk.
+pub(crate) struct StoredFile {
+    pub(crate) indexed: Arc<Indexed>,
+    pub(crate) findings: Arc<Findings>,
+    pub(crate) content: Content,
+    pub(crate) metadata: Metadata,
+    pub(crate) holes: Vec<Hole>,
+    pub(crate) sparse_zeros: bool,
+}
+
+impl OpenFile for StoredFile {
+    fn open(&self, _cx: &Cx) -> Result<Box<dyn ReadFile>> {
+        let mut size = 0u64;
+        for (id, count) in self.content.runs() {
+            let len = self.indexed.plain_len(BlobKind::Data, id).ok_or_else(|| {
+                Error::new(Class::Damaged, format!("find blob {id} in the index"))
+            })?;
+            size = size.saturating_add(u64::from(len).saturating_mul(u64::from(*count)));
+        }
+        let mut metadata = self.metadata.clone();
+        metadata.size = size;
+        Ok(Box::new(StoredReader {
+            indexed: Arc::clone(&self.indexed),
+            findings: Arc::clone(&self.findings),
+            content: self.content.clone(),
+            holes: self.holes.clone(),
+            sparse_zeros: self.sparse_zeros,
+            steady: size == self.metadata.size,
+            metadata,
+            run: 0,
+            of_run: 0,
+            at: 0,
+            blob: Vec::new(),
+            blob_at: 0,
+            hole: 0,
+        }))
+    }
+
+    fn holes(&self, _cx: &Cx) -> Result<Vec<Hole>> {
+        Ok(self.holes.clone())
+    }
+}
+
+/// An open stored file: blob after blob, verified; holes are told, not read.
+struct StoredReader {
+    indexed: Arc<Indexed>,
+    findings: Arc<Findings>,
+    content: Content,
+    holes: Vec<Hole>,
+    sparse_zeros: bool,
+    steady: bool,
+    metadata: Metadata,
+    /// The next blob to load: a run and a place in it.
+    run: usize,
+    of_run: u32,
+    /// Everything before this offset has been given.
+    at: u64,
+    /// The loaded blob and its offset.
+    blob: Vec<u8>,
+    blob_at: u64,
+    hole: usize,
+}
+
+impl StoredReader {
+    /// Makes the blob that holds offset `self.at` the loaded one; false at the end.
+    fn load(&mut self, cx: &Cx) -> Result<bool> {
+        loop {
+            if self.at < self.blob_at + self.blob.len() as u64 {
+                return Ok(true);
+            }
+            let next = self.blob_at + self.blob.len() as u64;
+            let Some((id, count)) = self.content.runs().get(self.run).copied() else {
+                return Ok(false);
+            };
+            let len = self.indexed.plain_len(BlobKind::Data, &id).map_or(0, u64::from);
+            // Blobs that lie wholly before the wanted offset are passed over without being read.
+            let passed = (self.at - next).checked_div(len).unwrap_or(u64::from(count - self.of_run));
+            let passed = u32::try_from(passed).unwrap_or(u32::MAX).min(count - self.of_run);
+            self.blob.clear();
+            self.blob_at = next + u64::from(passed) * len;
+            self.of_run += passed;
+            if self.of_run == count {
+                self.run += 1;
+                self.of_run = 0;
+                continue;
+            }
+            self.indexed
+                .read_blob(cx, BlobKind::Data, &id, &mut self.blob)
+                .map_err(|error| as_entity("read a stored piece of a file", error))?;
+            self.findings.verified.fetch_add(1, Ordering::Relaxed);
+            self.of_run += 1;
+            if self.of_run == count {
+                self.run += 1;
+                self.of_run = 0;
+            }
+        }
+    }
+}
+
+impl ReadFile for StoredReader {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    fn next_piece(&mut self, cx: &Cx, buf: &mut Vec<u8>) -> Result<Option<Piece>> {
+        buf.clear();
+        if self.at >= self.metadata.size {
+            return Ok(None);
+        }
+        while self.holes.get(self.hole).is_some_and(|hole| hole.at + hole.len <= self.at) {
+            self.hole += 1;
+        }
+        let hole = self.holes.get(self.hole).copied();
+        if let Some(hole) = hole.filter(|hole| hole.at <= self.at) {
+            let end = (hole.at + hole.len).min(self.metadata.size);
+            let hole = Hole { at: self.at, len: end - self.at };
+            self.at = end;
+            return Ok(Some(Piece::Hole(hole)));
+        }
+        if !self.load(cx)? {
+            return Err(Error::new(Class::Damaged, "find all of a stored file's content"));
+        }
+        let from = usize::try_from(self.at - self.blob_at).unwrap_or(0);
+        let until = match hole {
+            Some(hole) => usize::try_from(hole.at - self.blob_at).unwrap_or(usize::MAX),
+            None => usize::MAX,
+        };
+        let data = &self.blob[from..until.min(self.blob.len())];
+        let at = self.at;
+        self.at += data.len() as u64;
+        if self.sparse_zeros && data.len() >= 4096 && data.iter().all(|&byte| byte == 0) {
+            return Ok(Some(Piece::Hole(Hole { at, len: data.len() as u64 })));
+        }
+        if from == 0 && data.len() == self.blob.len() {
+            // The whole blob is wanted: hand it over instead of copying it.
+            self.blob_at += self.blob.len() as u64;
+            std::mem::swap(buf, &mut self.blob);
+            self.blob.clear();
+        } else {
+            buf.extend_from_slice(data);
+        }
+        Ok(Some(Piece::Data { at }))
+    }
+
+    fn finish(self: Box<Self>) -> Result<Verdict> {
+        Ok(if self.steady { Verdict::Steady } else { Verdict::Changed })
+    }
+}
+
+/// A stored tree needs nothing to be held still.
+pub(crate) struct StoredLease {
+    findings: Arc<Findings>,
+}
+
+impl Lease for StoredLease {
+    fn finish(self: Box<Self>) -> Result<Ending> {
+        let mut ending = Ending::of(Consistency::Crash);
+        ending.digest = *lock(&self.findings.digest);
+        ending.excluded = std::mem::take(&mut lock(&self.findings.excluded));
+        ending.verified = self.findings.verified.load(Ordering::Relaxed);
+        ending.damaged = self.findings.damaged.load(Ordering::Relaxed);
+        Ok(ending)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

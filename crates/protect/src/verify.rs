@@ -1,0 +1,76 @@
+//! Check a repository, and keep the verdict as evidence.
+
+use alidade_model::{Checks, Counts, Outcome, Status, Verb};
+use alidade_repository::{CheckOptions, CheckSummary, Finding};
+
+use crate::{Engine, Result, name};
+
+/// What came of a check.
+#[derive(Debug)]
+pub struct CheckOutcome {
+    /// The run, as every run is recorded.
+    pub outcome: Outcome,
+    /// What was looked at.
+    pub summary: CheckSummary,
+}
+
+impl Engine {
+    /// Checks structure and references of the repository; with `read_data`, reads and hashes everything.
+    ///
+    /// `each` is told every finding when it is found. The outcome is [`Status::Damaged`] when one of them means
+    /// that something stored cannot be restored.
+    ///
+    /// # Errors
+    /// When the repository could not be checked.
+    pub fn check(
+        &self,
+        read_data: bool,
+        each: &mut dyn FnMut(&Finding),
+    ) -> Result<CheckOutcome> {
+        let cx = self.cx();
+        let started = cx.now();
+        let lock = self.lock()?;
+        let mut findings = Vec::new();
+        let summary = alidade_repository::check(
+            &self.parts.repository,
+            cx,
+            CheckOptions { read_data },
+            &mut |finding| {
+                each(&finding);
+                if findings.len() < 100 {
+                    findings.push(finding.to_string());
+                }
+            },
+        )?;
+        let damaged = summary.errors > 0;
+        let mut outcome = Outcome {
+            run: name::run(cx)?,
+            verb: Verb::Check,
+            entity: format!("repository:{}", self.repository_id()).parse()?,
+            host: self.parts.identity.host.clone(),
+            snapshot_file: None,
+            parent: None,
+            status: if damaged { Status::Damaged } else { Status::Done },
+            counts: Counts::default(),
+            bytes: alidade_model::Bytes { read: summary.bytes_read, ..Default::default() },
+            digest: None,
+            omissions: alidade_model::Omissions::default(),
+            excluded: alidade_model::Exclusions::new(),
+            consistency: None,
+            checks: Checks { verified: summary.blobs_verified, ..Checks::default() },
+            notes: findings,
+            started,
+            ended: cx.now(),
+        };
+        if read_data {
+            // A look at the structure proves nothing about the content, and is recorded locally alone.
+            self.prove(lock.as_ref(), &mut outcome)?;
+        } else {
+            self.record_run(&outcome)?;
+        }
+        if let Some(lock) = lock {
+            outcome = self.released(lock, outcome)?;
+        }
+        Ok(CheckOutcome { outcome, summary })
+    }
+}
