@@ -255,7 +255,7 @@ impl<'a> Suite<'a> {
             .enable_all()
             .build()
             .expect("a current-thread runtime needs next to nothing of the system");
-        Self { cx: cx.clone(), subject, runtime: runtime }
+        Self { cx: cx.clone(), subject, runtime }
     }
 
     fn wait<F: Future>(&self, future: F) -> F::Output {

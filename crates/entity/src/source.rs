@@ -154,6 +154,7 @@ pub trait StreamSource: Send {
     fn read(&mut self, cx: &Cx, buf: &mut [u8]) -> Result<usize>;
 
     /// The producer's verdict: `true` when it vouches for the stream, `false` when nobody can say.
+    /// Before the end was read it is never `true`.
     ///
     /// # Errors
     /// When the producer failed; the stream must not be committed.

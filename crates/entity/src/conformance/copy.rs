@@ -64,7 +64,7 @@ struct Copy<'a> {
 
 /// What is still to be done, in visit order.
 enum Waiting {
-    Settle(Pending),
+    Settle(Box<Pending>),
     Leave(EntryNo),
 }
 
@@ -93,7 +93,7 @@ impl Copy<'_> {
         let names: Vec<_> =
             self.open.iter().map(|(_, name)| name.as_slice()).chain([&*entry.name]).collect();
         let pending = Pending { no, entry: entry.clone(), path: names.join(&b'/'), content };
-        self.waiting.push(Waiting::Settle(pending));
+        self.waiting.push(Waiting::Settle(Box::new(pending)));
         Ok(no)
     }
 

@@ -56,7 +56,7 @@ pub(crate) fn etag_tree() -> EtagTree {
         Node::file(b"a.b", vec![bytes(40_000)]),
         Node::directory(b"empty", vec![]),
         Node::directory(b"many", many.collect()),
-        Node::file(b"large", vec![bytes(3 << 20)]),
+        Node::file(b"large", vec![bytes((1 << 20) + 50_000)]),
         Node::file(b"sparse", vec![Part::Hole(70_000), bytes(1), Part::Hole(5), Part::Hole(6)]),
         Node::symlink(b"link", b"\xFF/anywhere"),
         Node::file(b"\xC3\xA4", vec![bytes(1)]),
@@ -80,10 +80,10 @@ pub(crate) fn check_etag_tree(cx: &Cx, kind: &dyn ProtectedEntityType) -> Report
 
 pub(crate) fn changed_block_disk() -> ChangedBlockDisk {
     let disks = ChangedBlockDisk::new();
-    // Three MiB and a bit: the last cell is not whole.
-    let disk = disks.add(&object("disk"), (3 << 20) + 1_000);
+    // A MiB and a bit: the last cell is not whole.
+    let disk = disks.add(&object("disk"), (1 << 20) + 1_000);
     disks.write(&disk, 5_000, &[7; 10_000]);
-    disks.write(&disk, 3 << 20, &[8; 1_000]);
+    disks.write(&disk, 1 << 20, &[8; 1_000]);
     disks.write(&disk, 40_960, &[9; 8_192]);
     disks.discard(&disk, 40_960..45_056);
     disks.add(&object("other"), 4_096);
@@ -100,9 +100,9 @@ pub(crate) fn check_changed_block_disk(
     let change = |_: &ContentName| -> Vec<Range<u64>> {
         let disk = id("cbd:disk");
         disks.write(&disk, 100_000, &[5; 3]);
-        disks.write(&disk, (3 << 20) + 900, &[6; 100]);
+        disks.write(&disk, (1 << 20) + 900, &[6; 100]);
         disks.discard(&disk, 5_000..12_000);
-        vec![100_000..100_003, (3 << 20) + 900..(3 << 20) + 1_000, 5_000..12_000]
+        vec![100_000..100_003, (1 << 20) + 900..(1 << 20) + 1_000, 5_000..12_000]
     };
     let subject = Subject {
         disposable: Some(id("cbd:disposable")),

@@ -203,7 +203,9 @@ impl Cells {
         while at < range.end {
             let here = (range.end - at).min(CELL - at % CELL);
             if here == CELL
-                || at + here == range.end && range.end as u64 == self.size && at % CELL == 0
+                || at + here == range.end
+                    && range.end as u64 == self.size
+                    && at.is_multiple_of(CELL)
             {
                 self.cells[at / CELL] = Cell { written: self.generation, bytes: None };
             } else {

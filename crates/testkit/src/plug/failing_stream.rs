@@ -26,6 +26,9 @@ pub enum Producer {
     ExitsBadlyAfter(usize),
 }
 
+/// A stream's bytes and how its producer ends.
+type Stream = (Arc<[u8]>, Producer);
+
 /// Streams in memory, whose producers end as they are told to.
 ///
 /// Stricter than a process: a stream that was not read to its end fails, and reading on after a
@@ -33,7 +36,7 @@ pub enum Producer {
 #[derive(Clone, Debug)]
 pub struct FailingStream {
     type_name: TypeName,
-    shelf: Arc<Mutex<Shelf<(Arc<[u8]>, Producer)>>>,
+    shelf: Arc<Mutex<Shelf<Stream>>>,
 }
 
 impl Default for FailingStream {
@@ -57,7 +60,7 @@ impl FailingStream {
         shelf.name(object).live()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shelf<(Arc<[u8]>, Producer)>> {
+    fn lock(&self) -> MutexGuard<'_, Shelf<Stream>> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
