@@ -54,6 +54,12 @@ impl<R: Read> Reader<R> {
         self.budget = bytes;
     }
 
+    /// How many bytes may still be kept.
+    #[must_use]
+    pub fn budget(&self) -> usize {
+        self.budget
+    }
+
     /// The bytes that were read from the source and not looked at yet, and the source.
     fn filled(&mut self) -> Decoded<&[u8]> {
         while self.at == self.end {

@@ -61,3 +61,5 @@ pub mod quote;
 pub mod snapshot;
 #[doc(hidden)]
 pub mod time;
+#[doc(hidden)]
+pub mod tree_codec;
