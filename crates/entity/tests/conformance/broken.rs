@@ -233,7 +233,8 @@ fn reports(breaks: Option<P>) -> impl Iterator<Item = Report> {
     };
     let tree =
         |cx: &Cx, breaks| plugs::check_etag_tree(cx, &Broken::new(plugs::etag_tree(), breaks));
-    let plugs: [Box<dyn Fn(&Cx, Option<P>) -> Report>; 4] = [
+    type Check = Box<dyn Fn(&Cx, Option<P>) -> Report>;
+    let plugs: [Check; 4] = [
         Box::new(stream(Producer::Succeeds, false)),
         Box::new(stream(Producer::ExitsBadlyAfter(70_000), true)),
         Box::new(disk),
