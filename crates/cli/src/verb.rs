@@ -1,0 +1,20 @@
+//! The verbs, one per file: the options of each, and what it prints.
+
+pub mod cat;
+pub mod catalog;
+pub mod check;
+pub mod completions;
+pub mod diff;
+pub mod find;
+pub mod init;
+pub mod key;
+pub mod list;
+pub mod ls;
+pub mod protect;
+pub mod restore;
+pub mod runs;
+pub mod show;
+pub mod snapshots;
+pub mod types;
+pub mod unlock;
+pub mod version;

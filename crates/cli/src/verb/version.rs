@@ -1,0 +1,5 @@
+use clap::Args;
+
+/// Prints the version.
+#[derive(Debug, Args)]
+pub struct Version {}
