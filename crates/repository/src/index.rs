@@ -157,6 +157,12 @@ impl Table {
         self.entry(ordinal).pack & !TREE
     }
 
+    /// The number of the pack of that name, if it is known.
+    pub(crate) fn pack_number(&self, name: &FileId) -> Option<u32> {
+        let hash = self.seed.hash_one(name);
+        self.packs_by_name.find(hash, |at| self.packs[*at as usize] == *name).copied()
+    }
+
     /// How many entries there are.
     pub(crate) fn len(&self) -> usize {
         let full = self.segments.len().saturating_sub(1) * SEGMENT;

@@ -7,23 +7,33 @@
 //! Start at [`Repository`], then [`Writer`] for the way in and [`Indexed`] for the way out. The
 //! format is described in `docs/repository-format.md`.
 
+mod check;
 mod chunker;
 mod compress;
 mod error;
 mod files;
 mod id;
 mod index;
+mod indexed;
 mod lock;
 mod node;
+mod packer;
 mod password;
 mod repository;
 mod scratch;
 mod sealed;
 mod store;
+#[path = "tree_to_come.rs"]
+mod tree_codec;
+mod tree_writer;
+mod writer;
 
+pub use check::{CheckOptions, CheckSummary, Finding, FindingClass};
 pub use chunker::{AVG_CHUNK, Chunker, Chunks, Gear, MAX_CHUNK, MIN_CHUNK};
+pub use compress::Compression;
 pub use error::{Error, Result};
 pub use id::{BlobId, BlobKind, FileId};
+pub use indexed::{Indexed, TreeReader};
 pub use key::{Kdf, KeyFile};
 pub use lock::{Lock, LockEntry, LockFile, LockMode, LockOptions, LockRecord, NoRecord};
 pub use node::{Content, Node, NodeKind};
@@ -31,6 +41,8 @@ pub use password::Password;
 pub use repository::{KeyEntry, KeyOptions, Repository};
 pub use snapshot::{Snapshot, Summary};
 pub use store::{Body, FileKind, LocalStore, Store};
+pub use tree_writer::TreeWriter;
+pub use writer::{Saved, Writer, WriterOptions, WriterStats};
 
 // The encoders and decoders of every kind of file. Reachable for the fuzz targets and for tests
 // that look at bytes; not part of the API.

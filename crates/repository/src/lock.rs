@@ -15,6 +15,7 @@ use crate::gojson::Object;
 use crate::{Error, FileId, FileKind, Result, time};
 
 pub use held::Lock;
+pub(crate) use held::LockWatch;
 
 /// Longest lock file that is read, and longest content; stock ones have about 200 bytes.
 const MAX_LEN: usize = 64 << 10;

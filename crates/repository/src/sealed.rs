@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::crypto::{IV_LEN, MAC_LEN, Mac, MasterKey, OVERHEAD, Opener};
+use crate::envelope::decompressor;
 use crate::{BlobId, FileId, FileKind, Store};
 
 /// Bytes asked of the store at once.
@@ -130,7 +131,10 @@ impl<R: Read> PlainReader<R> {
         let opening = Opening::new(key, inner, expected.sealed_len)?;
         let from = match expected.plain_len {
             None => Unpacking::Stored(opening),
-            Some(_) => Unpacking::Compressed(Box::new(zstd::Decoder::new(opening)?)),
+            Some(_) => Unpacking::Compressed(Box::new(decompressor(BufReader::with_capacity(
+                64 << 10,
+                opening,
+            ))?)),
         };
         Ok(Self { from, expected, hash: Sha256::new(), read: 0 })
     }

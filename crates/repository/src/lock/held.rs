@@ -123,13 +123,12 @@ impl Lock {
     /// [`Error::LockLost`] when our file is gone, [`Error::Locked`] when another lock came that
     /// forbids ours, [`Error::Store`] when that cannot be found out.
     pub fn check(&self, cx: &Cx) -> Result<()> {
-        cx.check()?;
-        let mut state = lock(&self.shared.state);
-        self.shared.still_there(&mut state)?;
-        if state.age(cx) > self.shared.doubtful() {
-            self.shared.renew_carefully(cx, &mut state)?;
-        }
-        Ok(())
+        self.shared.check(cx)
+    }
+
+    /// The same check for who does not hold the lock; it fails once the lock is released.
+    pub(crate) fn watch(&self) -> LockWatch {
+        LockWatch(Arc::clone(&self.shared))
     }
 
     /// Ends the lock and removes its file.
@@ -146,6 +145,17 @@ impl Lock {
         let joined = self.thread.take().map_or(Ok(()), JoinHandle::join);
         self.shared.remove_all()?;
         joined.map_err(|_panic| Error::System { attempt: "renew the lock: the thread died".into() })
+    }
+}
+
+/// Looks after a lock that somebody else holds.
+#[derive(Clone)]
+pub(crate) struct LockWatch(Arc<Shared>);
+
+impl LockWatch {
+    /// As [`Lock::check`].
+    pub(crate) fn check(&self, cx: &Cx) -> Result<()> {
+        self.0.check(cx)
     }
 }
 
@@ -169,6 +179,16 @@ impl Shared {
     /// clocks that differ.
     fn doubtful(&self) -> Duration {
         self.options.expiry * 3 / 4
+    }
+
+    fn check(&self, cx: &Cx) -> Result<()> {
+        cx.check()?;
+        let mut state = lock(&self.state);
+        self.still_there(&mut state)?;
+        if state.age(cx) > self.doubtful() {
+            self.renew_carefully(cx, &mut state)?;
+        }
+        Ok(())
     }
 
     fn renew_until_stopped(&self, cx: &Cx) {

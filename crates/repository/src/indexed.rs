@@ -1,0 +1,311 @@
+//! The way out: what the repository holds, blob by blob and tree by tree.
+
+use std::io::{Cursor, Read};
+use std::sync::Arc;
+
+use alidade_entity::Cx;
+use zstd::bulk::Decompressor;
+
+use crate::compress::{Pool, decompress};
+use crate::crypto::{IV_LEN, OVERHEAD};
+use crate::index::{Found, SharedIndex, Table};
+use crate::index_file::{self, PackInIndex};
+use crate::sealed::{Expected, PackRange, PlainReader};
+use crate::tree_codec::TreeDecoder;
+use crate::writer::{MAX_BLOB, no_zstd};
+use crate::{
+    BlobId, BlobKind, Error, FileId, FileKind, Gear, Node, Repository, Result, envelope, files,
+};
+
+/// A tree whose JSON is no longer is held whole while it is read.
+const HELD_TREE: u64 = 1 << 20;
+
+/// The longest index file that is read. Stock ones have 50,000 blobs and less than 4 MiB.
+const MAX_INDEX: usize = 128 << 20;
+
+/// A repository whose index is in memory: 54 to 60 bytes a blob.
+pub struct Indexed {
+    repository: Arc<Repository>,
+    gear: Gear,
+    index: SharedIndex,
+    benches: Pool<Bench>,
+}
+
+/// What opening a blob needs, kept from blob to blob.
+struct Bench {
+    decompressor: Decompressor<'static>,
+    sealed: Vec<u8>,
+}
+
+impl std::fmt::Debug for Indexed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Indexed").field("blobs", &self.index.read().len()).finish_non_exhaustive()
+    }
+}
+
+impl Indexed {
+    /// Reads all index files.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when one of them is: what it said is not known, and a blob that only it
+    /// named would seem to be missing. When the store fails; when the run was told to stop.
+    pub fn load(repository: Arc<Repository>, cx: &Cx) -> Result<Arc<Self>> {
+        let indexed = Self::load_each(repository, cx, &mut |_file, loaded| loaded.map(|_pack| ()))?;
+        Ok(Arc::new(indexed))
+    }
+
+    /// Reads all index files; tells `each` about every pack that one of them names, and about every
+    /// file that is damaged. What `each` fails with ends it.
+    pub(crate) fn load_each(
+        repository: Arc<Repository>,
+        cx: &Cx,
+        each: &mut dyn FnMut(FileId, Result<&PackInIndex>) -> Result<()>,
+    ) -> Result<Self> {
+        let mut table = Table::default();
+        for (file, _) in repository.files().list(FileKind::Index)? {
+            cx.check()?;
+            let what = || format!("index {file}");
+            let json = match open_index(&repository, &file) {
+                Ok(json) => json,
+                Err(error @ (Error::Damaged { .. } | Error::NotFound { .. })) => {
+                    each(file, Err(error))?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let mut stop = None;
+            let decoded = envelope::Unpacked::of(&json).and_then(|json| {
+                index_file::decode(json, |pack| {
+                    let added = add(&mut table, pack).and_then(|()| each(file, Ok(pack)));
+                    added.map_err(|error| stop.get_or_insert(error).clone())
+                })
+            });
+            if let Some(error) = stop {
+                return Err(error);
+            }
+            if let Err(error) = decoded {
+                each(file, Err(error.of(what())))?;
+            }
+        }
+        let gear = Gear::of_polynomial(repository.polynomial().bits());
+        let index = SharedIndex::new(table);
+        Ok(Self { repository, gear, index, benches: Pool::default() })
+    }
+
+    /// The repository.
+    #[must_use]
+    pub fn repository(&self) -> &Arc<Repository> {
+        &self.repository
+    }
+
+    /// What decides where files are cut in this repository.
+    #[must_use]
+    pub fn gear(&self) -> &Gear {
+        &self.gear
+    }
+
+    /// True when the blob is stored, as far as the index says.
+    #[must_use]
+    pub fn contains(&self, kind: BlobKind, id: &BlobId) -> bool {
+        self.index.read().find(kind, id).is_some()
+    }
+
+    /// The length of a blob's content, as the index says; `None` when it is not stored.
+    #[must_use]
+    pub fn plain_len(&self, kind: BlobKind, id: &BlobId) -> Option<u32> {
+        self.index.read().find(kind, id)?.blob.content_len()
+    }
+
+    /// Where the copy of a blob lies that is read first: its pack and the offset in it. For reading
+    /// many blobs in the order of the store. `None` when it is not stored.
+    #[must_use]
+    pub fn place(&self, kind: BlobKind, id: &BlobId) -> Option<(FileId, u32)> {
+        let found = self.index.read().find(kind, id)?;
+        Some((found.pack, found.blob.offset))
+    }
+
+    /// Makes `buf` the content of a blob. Its MAC, length and hash are right, or it is an error;
+    /// when a copy is damaged the others are tried.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the index does not name it; [`Error::Damaged`] when no copy is whole
+    /// or it has more than 128 MiB; when the store fails; when the run was told to stop.
+    pub fn read_blob(&self, cx: &Cx, kind: BlobKind, id: &BlobId, buf: &mut Vec<u8>) -> Result<()> {
+        self.try_copies(cx, kind, id, |copy| self.read_copy(copy, buf))
+    }
+
+    /// Reads a tree node by node. What comes is believable from the first node on: a tree is
+    /// checked whole before. Memory is about 1 MiB for a small tree and 2 MiB for one of any size,
+    /// which is read twice.
+    ///
+    /// # Errors
+    /// As [`Indexed::read_blob`], without its bound; a tree that is no tree fails while it is read.
+    pub fn tree(&self, cx: &Cx, id: BlobId) -> Result<TreeReader> {
+        let json =
+            self.try_copies(cx, BlobKind::Tree, &id, |copy| -> Result<Box<dyn Read + Send>> {
+                let len = copy.blob.content_len().map_or(u64::MAX, u64::from);
+                if len <= HELD_TREE && u64::from(copy.blob.len) <= HELD_TREE {
+                    let mut json = Vec::new();
+                    self.read_copy(copy, &mut json)?;
+                    return Ok(Box::new(Cursor::new(json)));
+                }
+                self.stream_copy(copy)?.verify().map_err(|error| damage(copy, &error))?;
+                Ok(Box::new(self.stream_copy(copy)?))
+            })?;
+        Ok(TreeReader { id, nodes: Some(TreeDecoder::new(json)) })
+    }
+
+    pub(crate) fn index(&self) -> &SharedIndex {
+        &self.index
+    }
+
+    /// Does `read` with one copy of a blob after the other until it succeeds.
+    fn try_copies<T>(
+        &self,
+        cx: &Cx,
+        kind: BlobKind,
+        id: &BlobId,
+        mut read: impl FnMut(&Found) -> Result<T>,
+    ) -> Result<T> {
+        cx.check()?;
+        let first = self.index.read().find(kind, id);
+        let first =
+            first.ok_or_else(|| Error::NotFound { what: format!("{} {id}", noun(kind)) })?;
+        let error = match read(&first) {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        let others = self.index.read().copies_of(kind, id);
+        for copy in others.iter().filter(|copy| copy.ordinal != first.ordinal) {
+            if let Ok(done) = read(copy) {
+                return Ok(done);
+            }
+        }
+        Err(error)
+    }
+
+    fn read_copy(&self, copy: &Found, buf: &mut Vec<u8>) -> Result<()> {
+        let blob = &copy.blob;
+        let len = blob.content_len().map_or(usize::MAX, |len| len as usize);
+        if len > MAX_BLOB || blob.len as usize > MAX_BLOB + OVERHEAD {
+            return Err(damaged(copy, "its length in the index is impossible or above 128 MiB"));
+        }
+        self.benches.with(Bench::new, |bench| {
+            let Bench { decompressor, sealed } = bench;
+            sealed.resize(blob.len as usize, 0);
+            let pack = copy.pack.to_string();
+            let at = u64::from(blob.offset);
+            self.repository
+                .store()
+                .read_at(FileKind::Pack, &pack, at, sealed)
+                .map_err(|error| missing(copy, error))?;
+            let opened = self.repository.files().key().open_in_place(sealed);
+            let payload = opened.map_err(|error| damaged(copy, error.to_string()))?;
+            if blob.plain_len.is_some() {
+                decompress(decompressor, payload, len, buf)
+                    .map_err(|error| damaged(copy, error.to_string()))?;
+            } else {
+                buf.clear();
+                buf.extend_from_slice(payload);
+            }
+            if BlobId::of(buf) != blob.id {
+                return Err(damaged(copy, "its content has another hash"));
+            }
+            Ok(())
+        })
+    }
+
+    fn stream_copy(&self, copy: &Found) -> Result<PlainReader<PackRange>> {
+        let store = Arc::clone(self.repository.store());
+        let sealed_len = u64::from(copy.blob.len);
+        let range = PackRange::new(store, copy.pack, u64::from(copy.blob.offset), sealed_len);
+        let plain_len = copy.blob.plain_len.map(u64::from);
+        let expected = Expected { id: copy.blob.id, sealed_len, plain_len };
+        PlainReader::new(self.repository.files().key(), range, expected)
+            .map_err(|error| damage(copy, &error))
+    }
+}
+
+impl Bench {
+    fn new() -> Result<Self> {
+        let decompressor = Decompressor::new().map_err(no_zstd)?;
+        Ok(Self { decompressor, sealed: Vec::new() })
+    }
+}
+
+/// The nodes of a tree in its order. After an error there are no more.
+pub struct TreeReader {
+    id: BlobId,
+    nodes: Option<TreeDecoder<Box<dyn Read + Send>>>,
+}
+
+impl std::fmt::Debug for TreeReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TreeReader").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Iterator for TreeReader {
+    type Item = Result<Node>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.nodes.as_mut()?.next() {
+            Some(Ok(node)) => Some(Ok(node)),
+            Some(Err(error)) => {
+                self.nodes = None;
+                Some(Err(error.of(format!("tree {}", self.id))))
+            }
+            None => {
+                self.nodes = None;
+                None
+            }
+        }
+    }
+}
+
+/// What is in the envelope of an index file, still compressed.
+fn open_index(repository: &Repository, file: &FileId) -> Result<Vec<u8>> {
+    let name = file.to_string();
+    let store = repository.store();
+    let mut sealed = files::read_named(&**store, FileKind::Index, &name, MAX_INDEX)?;
+    let opened = repository.files().key().open_in_place(&mut sealed);
+    let len = opened.map_err(|error| error.of(format!("index {file}")))?.len();
+    sealed.truncate(IV_LEN + len);
+    sealed.drain(..IV_LEN);
+    Ok(sealed)
+}
+
+fn add(table: &mut Table, pack: &PackInIndex) -> Result<()> {
+    let number = table.pack(pack.id)?;
+    pack.blobs.iter().try_for_each(|blob| table.add(number, blob))
+}
+
+/// What a blob is called in messages.
+pub(crate) fn noun(kind: BlobKind) -> &'static str {
+    match kind {
+        BlobKind::Data => "blob",
+        BlobKind::Tree => "tree",
+    }
+}
+
+fn damaged(copy: &Found, why: impl Into<String>) -> Error {
+    let (noun, id, pack) = (noun(copy.blob.kind), copy.blob.id, copy.pack);
+    Error::damaged(format!("{noun} {id} in pack {pack}"), why)
+}
+
+/// A pack that is not there is damage: the index names it.
+fn missing(copy: &Found, error: Error) -> Error {
+    match error {
+        Error::NotFound { .. } => damaged(copy, "the pack is missing"),
+        Error::Damaged { why, .. } => damaged(copy, why),
+        other => other,
+    }
+}
+
+/// What a reader failed with: an error of ours that travelled through it, or damage.
+fn damage(copy: &Found, error: &std::io::Error) -> Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(ours) => missing(copy, ours.clone()),
+        None => damaged(copy, error.to_string()),
+    }
+}

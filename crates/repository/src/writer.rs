@@ -1,0 +1,563 @@
+//! The way in: blobs are stored once, packs before the index, the index before the snapshot.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use alidade_entity::Cx;
+use zstd::bulk::{Compressor, Decompressor};
+
+use crate::compress::{Compression, Pool, append_frame, decompress};
+use crate::crypto::{IV_LEN, MasterKey};
+use crate::index::Claim;
+use crate::index_file::{self, PackInIndex};
+use crate::lock::LockWatch;
+use crate::pack_header::HeaderEntry;
+use crate::packer::{OpenPack, Sealed, length};
+use crate::scratch::Scratch;
+use crate::tree_writer::{Spools, TreeWriter};
+use crate::{BlobId, BlobKind, Body, Error, FileId, FileKind, Indexed, Lock, Result, Snapshot};
+
+/// The largest blob that is stored or read whole, in bytes of content.
+pub(crate) const MAX_BLOB: usize = 128 << 20;
+/// No index file of ours names more blobs.
+const INDEX_BLOBS: usize = index_file::MAX_BLOBS_WRITTEN;
+/// An index file is written at least so often while packs are: what a crash can cost.
+const INDEX_EVERY: Duration = Duration::from_secs(60);
+/// Lengths of zeros whose blob is remembered; holes have few lengths, and their ends are not worth it.
+const ZERO_LENGTHS: usize = 256;
+
+/// How to write.
+#[derive(Clone, Debug)]
+pub struct WriterOptions {
+    /// How hard to compress.
+    pub compression: Compression,
+    /// Bytes at which a pack is full: 4 to 128 MiB.
+    pub pack_size: u64,
+    /// Opens, decompresses and hashes every new blob again before it goes anywhere.
+    pub self_check: bool,
+    /// A directory for ciphertext that is too much to hold.
+    pub scratch: PathBuf,
+    /// How many threads will write.
+    pub parallel: usize,
+}
+
+impl WriterOptions {
+    /// The usual way, with scratch space in that directory: zstd level 3, packs of 16 MiB, every
+    /// blob checked, two threads.
+    #[must_use]
+    pub fn new(scratch: impl Into<PathBuf>) -> Self {
+        Self {
+            compression: Compression::Default,
+            pack_size: 16 << 20,
+            self_check: true,
+            scratch: scratch.into(),
+            parallel: 2,
+        }
+    }
+}
+
+/// What became of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// Its id.
+    pub id: BlobId,
+    /// False when the repository knew it, or another thread is storing it.
+    pub new: bool,
+    /// Bytes it takes in its pack; 0 when it was known.
+    pub stored: u64,
+}
+
+/// What a writer did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriterStats {
+    /// Data blobs that were stored.
+    pub data_new: u64,
+    /// Data blobs that were known, each time they were met.
+    pub data_known: u64,
+    /// Trees that were stored.
+    pub trees_new: u64,
+    /// Trees that were known, each time they were met.
+    pub trees_known: u64,
+    /// Bytes of content of the new blobs.
+    pub plain_new: u64,
+    /// Bytes the new blobs take in packs, without pack headers.
+    pub stored: u64,
+    /// Blobs that were opened, decompressed and hashed again before they were stored.
+    pub self_checked: u64,
+    /// Packs that were stored.
+    pub packs: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    data_new: AtomicU64,
+    data_known: AtomicU64,
+    trees_new: AtomicU64,
+    trees_known: AtomicU64,
+    plain_new: AtomicU64,
+    stored: AtomicU64,
+    self_checked: AtomicU64,
+    packs: AtomicU64,
+}
+
+/// What sealing a blob needs, kept from blob to blob.
+pub(crate) struct Bench {
+    pub(crate) compressor: Compressor<'static>,
+    pub(crate) decompressor: Decompressor<'static>,
+    /// The envelope that is being made.
+    pub(crate) sealed: Vec<u8>,
+    opened: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            compressor: Compressor::new(3).map_err(no_zstd)?,
+            decompressor: Decompressor::new().map_err(no_zstd)?,
+            sealed: Vec::new(),
+            opened: Vec::new(),
+            plain: Vec::new(),
+        })
+    }
+}
+
+/// Packs that are stored and not yet in an index file.
+#[derive(Default)]
+struct Journal {
+    packs: Vec<PackInIndex>,
+    blobs: usize,
+    /// When the last index file was written, on the clock's own scale.
+    last: Duration,
+}
+
+impl Journal {
+    fn take(&mut self, now: Duration) -> Vec<PackInIndex> {
+        self.last = now;
+        self.blobs = 0;
+        std::mem::take(&mut self.packs)
+    }
+}
+
+/// Stores blobs, trees and the snapshot of one run. Shared by the threads of that run.
+///
+/// Guarantees:
+/// - A pack is stored before an index names it, an index before a snapshot needs it; before each
+///   index and snapshot file the lock is looked after. Killed anywhere, the repository is the old
+///   one, or the new one.
+/// - After a failure nothing more is written: every later call fails with the same error. What is
+///   refused before anything was done is no failure: a tree that is too large, and the end of a run
+///   that was told to stop, unless that came in the midst of storing.
+/// - Nothing is plaintext but in memory.
+///
+/// Memory: one pack for each open one (two for data or half of `parallel`, one for trees), one more
+/// for each thread that is just storing a full one, 32 MiB for unfinished trees, and per thread
+/// what one chunk needs to be compressed and checked: about four times its length.
+pub struct Writer {
+    indexed: Arc<Indexed>,
+    lock: LockWatch,
+    options: WriterOptions,
+    /// Open packs; several for data, so that who watches the store cannot tell the lengths of
+    /// neighbouring chunks.
+    data: Vec<Mutex<OpenPack>>,
+    trees: Mutex<OpenPack>,
+    spare: Pool<OpenPack>,
+    benches: Pool<Bench>,
+    journal: Mutex<Journal>,
+    zeros: Mutex<HashMap<usize, BlobId>>,
+    spools: Spools,
+    scratch: Scratch,
+    failure: Mutex<Option<Error>>,
+    failed: AtomicBool,
+    counters: Counters,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    /// A writer into what `indexed` knows, under `lock`, which must be held until the writer is
+    /// committed or abandoned.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the pack size is out of bounds.
+    pub fn new(indexed: Arc<Indexed>, lock: &Lock, options: WriterOptions) -> Result<Self> {
+        if !(4 << 20..=128 << 20).contains(&options.pack_size) {
+            let why = format!("a pack of {} bytes: it must be 4 to 128 MiB", options.pack_size);
+            return Err(Error::Usage(why));
+        }
+        let open = (options.parallel / 2).max(2);
+        Ok(Self {
+            indexed,
+            lock: lock.watch(),
+            data: (0..open).map(|_| Mutex::default()).collect(),
+            trees: Mutex::default(),
+            spare: Pool::default(),
+            benches: Pool::default(),
+            journal: Mutex::default(),
+            zeros: Mutex::default(),
+            spools: Spools::default(),
+            scratch: Scratch::new(&options.scratch),
+            failure: Mutex::default(),
+            failed: AtomicBool::new(false),
+            counters: Counters::default(),
+            options,
+        })
+    }
+
+    /// Stores a piece of a file, unless the repository knows it. From any thread.
+    ///
+    /// # Errors
+    /// [`Error::Unrepresentable`] beyond 128 MiB; [`Error::SelfCheck`]; [`Error::LockLost`]; when
+    /// the store fails; when the run was told to stop.
+    pub fn save_data(&self, cx: &Cx, plain: &[u8]) -> Result<Saved> {
+        cx.check()?;
+        if plain.len() > MAX_BLOB {
+            return Err(too_large("a piece of a file", "128 MiB"));
+        }
+        self.guarded(|| self.save(cx, BlobKind::Data, BlobId::of(plain), plain))
+    }
+
+    /// Stores a blob of `len` zero bytes, at most 128 MiB, unless the repository knows it. Cheap for
+    /// the same length again.
+    ///
+    /// # Errors
+    /// As [`Writer::save_data`].
+    pub fn save_zeros(&self, cx: &Cx, len: u64) -> Result<Saved> {
+        let len = usize::try_from(len).ok().filter(|len| *len <= MAX_BLOB);
+        let len = len.ok_or_else(|| too_large("a piece of a hole", "128 MiB"))?;
+        if let Some(id) = held(&self.zeros).get(&len).copied() {
+            cx.check()?;
+            self.count_known(BlobKind::Data);
+            return Ok(Saved { id, new: false, stored: 0 });
+        }
+        let saved = self.save_data(cx, &vec![0; len])?;
+        let mut zeros = held(&self.zeros);
+        if zeros.len() < ZERO_LENGTHS {
+            zeros.insert(len, saved.id);
+        }
+        Ok(saved)
+    }
+
+    /// Begins a tree. Any number may be open at a time; one that is dropped was never there.
+    #[must_use]
+    pub fn begin_tree(&self) -> TreeWriter<'_> {
+        TreeWriter::new(self)
+    }
+
+    /// Stores everything and then, as the commit, the snapshot. No other thread may be saving.
+    ///
+    /// When it returns, the snapshot survives a power cut. The writer can go on to another one.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the snapshot's tree is not stored; [`Error::LockLost`] and
+    /// [`Error::Locked`], when the snapshot must not be written any more; when the store fails.
+    pub fn commit(&self, cx: &Cx, snapshot: &Snapshot) -> Result<FileId> {
+        self.guarded(|| {
+            self.flush(cx)?;
+            if !self.indexed.contains(BlobKind::Tree, &snapshot.tree) {
+                let why =
+                    format!("commit a snapshot of tree {}, which is not stored", snapshot.tree);
+                return Err(Error::Usage(why));
+            }
+            self.lock.check(cx)?;
+            let repository = self.indexed.repository();
+            let id = repository.files().write(cx, FileKind::Snapshot, &snapshot.encode())?;
+            repository.store().flush(FileKind::Snapshot)?;
+            Ok(id)
+        })
+    }
+
+    /// Stores everything and no snapshot: a later run finds the data known. No other thread may be
+    /// saving.
+    ///
+    /// # Errors
+    /// As [`Writer::commit`]; the earlier error, when there was one.
+    pub fn abandon(&self, cx: &Cx) -> Result<()> {
+        self.guarded(|| self.flush(cx))
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn stats(&self) -> WriterStats {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        WriterStats {
+            data_new: of(&counters.data_new),
+            data_known: of(&counters.data_known),
+            trees_new: of(&counters.trees_new),
+            trees_known: of(&counters.trees_known),
+            plain_new: of(&counters.plain_new),
+            stored: of(&counters.stored),
+            self_checked: of(&counters.self_checked),
+            packs: of(&counters.packs),
+        }
+    }
+
+    /// Stores a blob whose content is at hand, unless it is known.
+    pub(crate) fn save(&self, cx: &Cx, kind: BlobKind, id: BlobId, plain: &[u8]) -> Result<Saved> {
+        if self.indexed.index().claim(kind, id) != Claim::Mine {
+            self.count_known(kind);
+            return Ok(Saved { id, new: false, stored: 0 });
+        }
+        self.benches.with(Bench::new, |bench| {
+            let plain_len = self.seal(cx, bench, kind, plain)?;
+            if self.options.self_check {
+                self.check(bench, id, plain_len)?;
+            }
+            let stored = bench.sealed.len() as u64;
+            self.append(cx, Sealed { kind, id, bytes: &bench.sealed, plain_len })?;
+            self.count_new(kind, plain.len() as u64, stored);
+            Ok(Saved { id, new: true, stored })
+        })
+    }
+
+    /// Makes `bench.sealed` the envelope of a blob; returns its length before compression, or
+    /// `None` when it is stored as it is.
+    fn seal(
+        &self,
+        cx: &Cx,
+        bench: &mut Bench,
+        kind: BlobKind,
+        plain: &[u8],
+    ) -> Result<Option<u32>> {
+        let mut sealer = self.key().sealer(MasterKey::random_iv(cx)?)?;
+        let Bench { compressor, sealed, .. } = bench;
+        sealed.clear();
+        sealed.extend_from_slice(sealer.iv());
+        let mut plain_len = None;
+        if let Some(level) = self.level(kind) {
+            compressor
+                .set_compression_level(level)
+                .and_then(|()| append_frame(compressor, plain, sealed))
+                .map_err(no_zstd)?;
+            // What gains less than 1.5 % is not worth being decompressed at every reading. Trees are
+            // compressed all the same: stock restic rewrites packs of trees that are not.
+            let payload = (sealed.len() - IV_LEN) as u64;
+            let keep = payload * 1000 < plain.len() as u64 * 985 || kind == BlobKind::Tree;
+            if keep && !plain.is_empty() {
+                plain_len = Some(length(plain.len())?);
+            } else {
+                sealed.truncate(IV_LEN);
+            }
+        }
+        if plain_len.is_none() {
+            sealed.extend_from_slice(plain);
+        }
+        sealer.update(&mut sealed[IV_LEN..]);
+        sealed.extend_from_slice(&sealer.finish());
+        Ok(plain_len)
+    }
+
+    /// Opens, decompresses and hashes what `bench.sealed` holds.
+    fn check(&self, bench: &mut Bench, id: BlobId, plain_len: Option<u32>) -> Result<()> {
+        let failed = |why: String| Error::SelfCheck { blob: id.to_string(), why };
+        let Bench { decompressor, sealed, opened, plain, .. } = bench;
+        opened.clear();
+        opened.extend_from_slice(sealed);
+        let payload =
+            self.key().open_in_place(opened).map_err(|error| failed(error.to_string()))?;
+        let found = match plain_len {
+            None => BlobId::of(payload),
+            Some(len) => {
+                decompress(decompressor, payload, len as usize, plain)
+                    .map_err(|error| failed(error.to_string()))?;
+                BlobId::of(plain)
+            }
+        };
+        if found != id {
+            return Err(failed(format!("its content has the hash {found}")));
+        }
+        self.count_checked();
+        Ok(())
+    }
+
+    /// Puts a sealed blob into an open pack, and stores the pack when that fills it.
+    pub(crate) fn append(&self, cx: &Cx, blob: Sealed<'_>) -> Result<()> {
+        let slot = match blob.kind {
+            BlobKind::Tree => &self.trees,
+            BlobKind::Data => {
+                let mut chance = [0];
+                cx.fill(&mut chance)?;
+                &self.data[usize::from(chance[0]) % self.data.len()]
+            }
+        };
+        let limit = usize::try_from(self.options.pack_size).unwrap_or(usize::MAX);
+        let mut open = held(slot);
+        open.push(blob)?;
+        if !open.is_full(limit) {
+            return Ok(());
+        }
+        self.swap_and_store(cx, open)
+    }
+
+    /// Takes a pack out of its slot and stores it, with the slot free for others meanwhile.
+    fn swap_and_store(&self, cx: &Cx, mut open: MutexGuard<'_, OpenPack>) -> Result<()> {
+        self.spare.with(
+            || Ok(OpenPack::default()),
+            |pack| {
+                std::mem::swap(&mut *open, pack);
+                drop(open);
+                let stored = self.store_pack(cx, pack);
+                pack.clear();
+                stored
+            },
+        )
+    }
+
+    fn store_pack(&self, cx: &Cx, pack: &mut OpenPack) -> Result<()> {
+        self.stop_after_failure()?;
+        let name = pack.finish(cx, self.key())?;
+        self.store().put(FileKind::Pack, &name.to_string(), Body::Bytes(pack.bytes()))?;
+        self.pack_stored(cx, name, pack.blobs())
+    }
+
+    /// A pack is stored: its blobs are known from here on, and an index file will say so.
+    pub(crate) fn pack_stored(&self, cx: &Cx, name: FileId, blobs: &[HeaderEntry]) -> Result<()> {
+        self.indexed.index().stored(name, blobs)?;
+        self.counters.packs.fetch_add(1, Ordering::Relaxed);
+        let now = cx.clock().elapsed();
+        let mut due = Vec::new();
+        {
+            let mut journal = held(&self.journal);
+            if journal.packs.is_empty() {
+                journal.last = now;
+            }
+            if journal.blobs + blobs.len() > INDEX_BLOBS {
+                due.push(journal.take(now));
+            }
+            journal.packs.push(PackInIndex { id: name, blobs: blobs.to_vec() });
+            journal.blobs += blobs.len();
+            if journal.blobs == INDEX_BLOBS || now.saturating_sub(journal.last) >= INDEX_EVERY {
+                due.push(journal.take(now));
+            }
+        }
+        due.iter().try_for_each(|packs| self.write_index(cx, packs))
+    }
+
+    fn write_index(&self, cx: &Cx, packs: &[PackInIndex]) -> Result<()> {
+        if packs.is_empty() {
+            return Ok(());
+        }
+        self.stop_after_failure()?;
+        self.store().flush(FileKind::Pack)?;
+        self.lock.check(cx)?;
+        let mut json = Vec::new();
+        index_file::encode(packs, &mut json)
+            .map_err(|error| Error::store("encode an index", error))?;
+        self.indexed.repository().files().write(cx, FileKind::Index, &json)?;
+        Ok(())
+    }
+
+    /// Stores all open packs and the index of everything that no index names yet.
+    fn flush(&self, cx: &Cx) -> Result<()> {
+        for slot in self.data.iter().chain([&self.trees]) {
+            let open = held(slot);
+            if !open.is_empty() {
+                self.swap_and_store(cx, open)?;
+            }
+        }
+        let rest = held(&self.journal).take(cx.clock().elapsed());
+        self.write_index(cx, &rest)?;
+        self.store().flush(FileKind::Pack)?;
+        self.store().flush(FileKind::Index)
+    }
+
+    /// Does `work` unless something failed before, and remembers when it fails.
+    pub(crate) fn guarded<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.stop_after_failure()?;
+        let done = work();
+        if let Err(error) = &done {
+            held(&self.failure).get_or_insert_with(|| error.clone());
+            self.failed.store(true, Ordering::Release);
+        }
+        done
+    }
+
+    fn stop_after_failure(&self) -> Result<()> {
+        if !self.failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        held(&self.failure).clone().map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn indexed(&self) -> &Indexed {
+        &self.indexed
+    }
+
+    pub(crate) fn options(&self) -> &WriterOptions {
+        &self.options
+    }
+
+    pub(crate) fn benches(&self) -> &Pool<Bench> {
+        &self.benches
+    }
+
+    pub(crate) fn spools(&self) -> &Spools {
+        &self.spools
+    }
+
+    pub(crate) fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    pub(crate) fn key(&self) -> &MasterKey {
+        self.indexed.repository().files().key()
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn crate::Store> {
+        self.indexed.repository().store()
+    }
+
+    /// The zstd level for a kind of blob; `None` when it is stored as it is. Repositories of
+    /// version 1 know no compression.
+    pub(crate) fn level(&self, kind: BlobKind) -> Option<i32> {
+        let level = match kind {
+            BlobKind::Data => self.options.compression.data_level(),
+            BlobKind::Tree => Some(self.options.compression.tree_level()),
+        };
+        level.filter(|_| self.indexed.repository().version() >= 2)
+    }
+
+    pub(crate) fn count_known(&self, kind: BlobKind) {
+        let counter = match kind {
+            BlobKind::Data => &self.counters.data_known,
+            BlobKind::Tree => &self.counters.trees_known,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_new(&self, kind: BlobKind, plain: u64, stored: u64) {
+        let counter = match kind {
+            BlobKind::Data => &self.counters.data_new,
+            BlobKind::Tree => &self.counters.trees_new,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.counters.plain_new.fetch_add(plain, Ordering::Relaxed);
+        self.counters.stored.fetch_add(stored, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_checked(&self) {
+        self.counters.self_checked.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The lock of a mutex whose data no panic leaves half changed.
+pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn no_zstd(error: io::Error) -> Error {
+    Error::store("compress a blob", error)
+}
+
+pub(crate) fn too_large(what: &str, bound: &str) -> Error {
+    Error::Unrepresentable { what: what.to_owned(), why: format!("it is larger than {bound}") }
+}
