@@ -11,7 +11,7 @@ use crate::crypto::{IV_LEN, OVERHEAD};
 use crate::index::{Found, SharedIndex, Table};
 use crate::index_file::{self, PackInIndex};
 use crate::sealed::{Expected, PackRange, PlainReader};
-use crate::tree_codec::TreeDecoder;
+use crate::tree_codec::{Order, TreeDecoder};
 use crate::writer::{MAX_BLOB, no_zstd};
 use crate::{
     BlobId, BlobKind, Error, FileId, FileKind, Gear, Node, Repository, Result, envelope, files,
@@ -152,7 +152,7 @@ impl Indexed {
                 self.stream_copy(copy)?.verify().map_err(|error| damage(copy, &error))?;
                 Ok(Box::new(self.stream_copy(copy)?))
             })?;
-        Ok(TreeReader { id, nodes: Some(TreeDecoder::new(json)) })
+        Ok(TreeReader { id, nodes: TreeDecoder::new(json, Order::Ascending) })
     }
 
     pub(crate) fn index(&self) -> &SharedIndex {
@@ -233,10 +233,12 @@ impl Bench {
     }
 }
 
-/// The nodes of a tree in its order. After an error there are no more.
+/// The nodes of a tree in its order. A node that makes no sense is an error in its place, and the
+/// next one follows; when no more can be read, that error comes last. All is well when it ends
+/// without an error.
 pub struct TreeReader {
     id: BlobId,
-    nodes: Option<TreeDecoder<Box<dyn Read + Send>>>,
+    nodes: TreeDecoder<Box<dyn Read + Send>>,
 }
 
 impl std::fmt::Debug for TreeReader {
@@ -249,17 +251,8 @@ impl Iterator for TreeReader {
     type Item = Result<Node>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.nodes.as_mut()?.next() {
-            Some(Ok(node)) => Some(Ok(node)),
-            Some(Err(error)) => {
-                self.nodes = None;
-                Some(Err(error.of(format!("tree {}", self.id))))
-            }
-            None => {
-                self.nodes = None;
-                None
-            }
-        }
+        let node = self.nodes.next()?;
+        Some(node.map_err(|error| error.of(format!("tree {}", self.id))))
     }
 }
 

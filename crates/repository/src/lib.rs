@@ -23,8 +23,6 @@ mod repository;
 mod scratch;
 mod sealed;
 mod store;
-#[path = "tree_to_come.rs"]
-mod tree_codec;
 mod tree_writer;
 mod writer;
 

@@ -25,8 +25,6 @@ use crate::{
     BlobId, BlobKind, Body, Error, FileId, FileKind, Node, Result, Saved, Writer, tree_codec,
 };
 
-const HEAD: &[u8] = b"{\"nodes\":[";
-const TAIL: &[u8] = b"]}\n";
 /// JSON that one tree holds before it spills.
 const FRAME: usize = 1 << 20;
 /// JSON that all unfinished trees hold before the largest spills.
@@ -119,7 +117,7 @@ impl<'w> TreeWriter<'w> {
         }
         let first = growing.last.is_none();
         let mut sink = Sink { cx, writer: self.writer, growing: &mut growing };
-        let open: &[u8] = if first { HEAD } else { b"," };
+        let open: &[u8] = if first { tree_codec::PREFIX } else { tree_codec::SEPARATOR };
         let added = sink.write_all(open).and_then(|()| tree_codec::encode_node(node, &mut sink));
         if let Err(error) = added {
             growing.end = Some(Lost::HalfANode);
@@ -141,9 +139,9 @@ impl<'w> TreeWriter<'w> {
         self.account(&growing);
         growing.not_lost()?;
         if growing.last.is_none() {
-            growing.json.extend_from_slice(HEAD);
+            growing.json.extend_from_slice(tree_codec::PREFIX);
         }
-        growing.json.extend_from_slice(TAIL);
+        growing.json.extend_from_slice(tree_codec::SUFFIX);
         let writer = self.writer;
         cx.check()?;
         if growing.sealing.is_none() {
