@@ -23,15 +23,17 @@ pub(super) fn build(folder: &Path, binary: &Path, cache: &Path) -> Result<()> {
     check_go(module.go)?;
     let mut go = Command::new("go");
     go.current_dir(folder)
-        .args(["build", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-o"])
+        .args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags", "-s -w", "-o"])
         .arg(binary)
         .arg(&module.tool)
         .env("CGO_ENABLED", "0")
         .env("GOWORK", "off")
         .stdin(Stdio::null())
         .stdout(io::stderr());
-    // Without a home Go does not know where to keep what it loads and compiles.
+    // Without a home Go does not know where to keep what it loads and compiles. What it keeps in
+    // our folder must be possible to delete.
     if env::var_os("HOME").is_none_or(|home| home.is_empty()) {
+        go.env("GOFLAGS", "-modcacherw");
         for (key, below) in [("GOPATH", "go"), ("GOCACHE", "go-build")] {
             if env::var_os(key).is_none_or(|value| value.is_empty()) {
                 go.env(key, cache.join(below));

@@ -14,8 +14,8 @@ const REASON: &str = "// long: ";
 const NO_NOUNS: &[&str] =
     &["util", "utils", "common", "misc", "manager", "managers", "helper", "helpers"];
 
-/// Rooms whose work it is to print, and those whose output is read by nobody else.
-const PRINTING: &[&str] = &["cli", "alidade", "xtask", "testkit"];
+/// Rooms that may print and read the environment: it is their work, or they are no product.
+const WITH_A_FACE: &[&str] = &["cli", "alidade", "xtask", "testkit"];
 
 /// The rules for all sources of one room.
 pub(super) fn check(room: &Room) -> Vec<Complaint> {
@@ -29,8 +29,9 @@ pub(super) fn check(room: &Room) -> Vec<Complaint> {
         }
         let production = production(&code);
         complaints.extend(length(source, production.len()));
-        if !PRINTING.contains(&room.short_name()) {
+        if !WITH_A_FACE.contains(&room.short_name()) {
             complaints.extend(printing(source, &production));
+            complaints.extend(environment(source, &production));
         }
     }
     complaints
@@ -128,6 +129,21 @@ fn printing(source: &Source, production: &[(usize, &str)]) -> Vec<Complaint> {
     complaints
 }
 
+/// What is asked of the environment of the process.
+const ENVIRONMENT: &[&str] =
+    &["env::args", "env::current_dir", "env::home_dir", "env::temp_dir", "env::var", "env::{"];
+
+fn environment(source: &Source, production: &[(usize, &str)]) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    for (number, line) in production {
+        if let Some(name) = ENVIRONMENT.iter().find(|name| line.contains(*name)) {
+            let what = format!("`{name}`: the environment is read once, at the door");
+            complaints.push(at(source, *number, what));
+        }
+    }
+    complaints
+}
+
 fn at(source: &Source, line: usize, what: impl Into<String>) -> Complaint {
     Complaint::new(format!("{}:{line}", source.path), what)
 }
@@ -205,6 +221,18 @@ mod tests {
         is_silent(FILE, &format!("// long: a table of all codes\n{long}fn b() {{}}\n"));
         is_silent(FILE, &format!("{long}#[cfg(test)]\nmod tests {{\n{long}}}\n"));
         is_silent("crates/model/tests/noun.rs", &long.repeat(2));
+    }
+
+    #[test]
+    fn asking_the_environment_is_red_outside_the_faces() {
+        for asked in ["std::env::var_os(\"A\")", "env::args()", "std::env::temp_dir()"] {
+            is_red(FILE, &format!("fn a() {{\n    {asked};\n}}\n"));
+        }
+        is_red(FILE, "use std::env::{args, var};\n");
+        is_silent(
+            FILE,
+            "const A: &str = env!(\"CARGO_PKG_VERSION\");\nuse std::env::consts::OS;\n",
+        );
     }
 
     #[test]
