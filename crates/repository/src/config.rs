@@ -83,7 +83,7 @@ impl Config {
             other => return Ok(Found::Unknown(other)),
         };
         let wire: Wire = serde_json::from_slice(json)?;
-        let id = wire.id.parse().map_err(|_| DecodeError::malformed("its id is no id"))?;
+        let id = wire.id.parse().map_err(|_cause| DecodeError::malformed("its id is no id"))?;
         let polynomial = wire.chunker_polynomial.parse()?;
         Ok(Found::Known(Self { version, id, polynomial }))
     }

@@ -33,7 +33,7 @@ pub fn decode_unpacked(key: &MasterKey, sealed: &[u8], max: usize) -> Decoded<Ve
     let plain = key.open(sealed)?;
     let mut json = Vec::new();
     let room = max as u64 + 1;
-    Unpacked::of(&plain)?.take(room).read_to_end(&mut json).map_err(broken)?;
+    Unpacked::of(&plain)?.take(room).read_to_end(&mut json).map_err(|error| broken(&error))?;
     if json.len() > max {
         return Err(DecodeError::malformed(format!("it holds more than {max} bytes")));
     }
@@ -110,7 +110,7 @@ fn damage(error: io::Error) -> io::Error {
     }
 }
 
-fn broken(error: io::Error) -> DecodeError {
+fn broken(error: &io::Error) -> DecodeError {
     DecodeError::malformed(format!("its compressed content is damaged: {error}"))
 }
 

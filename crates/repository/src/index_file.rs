@@ -197,7 +197,7 @@ impl<R: Read> Decoder<R> {
     fn number(&mut self) -> Decoded<u32> {
         let number = self.json.number(u32::MAX.into())?;
         u32::try_from(number)
-            .map_err(|_| DecodeError::malformed("it has a number that is too large"))
+            .map_err(|_cause| DecodeError::malformed("it has a number that is too large"))
     }
 }
 

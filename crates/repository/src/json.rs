@@ -204,7 +204,7 @@ impl<R: Read> Reader<R> {
         self.expect(b'"', "a text")?;
         self.text_until_quote(Some(&mut bytes))?;
         *out = String::from_utf8(bytes)
-            .map_err(|_| DecodeError::malformed("it has a text that is not UTF-8"))?;
+            .map_err(|_cause| DecodeError::malformed("it has a text that is not UTF-8"))?;
         Ok(())
     }
 
@@ -390,7 +390,7 @@ impl<R: Read> Reader<R> {
         let raw = self.raw.take().unwrap_or_default();
         read?;
         String::from_utf8(raw)
-            .map_err(|_| DecodeError::malformed("it has a text that is not UTF-8"))
+            .map_err(|_cause| DecodeError::malformed("it has a text that is not UTF-8"))
     }
 
     /// Checks that nothing but white space follows.

@@ -88,10 +88,10 @@ impl Kdf {
     /// When the parameters do not pass [`Self::check`].
     pub fn derive(self, password: &[u8], salt: &[u8; SALT_LEN]) -> Decoded<MasterKey> {
         self.check()?;
-        let log_n = u8::try_from(self.n.ilog2()).map_err(|_| impossible())?;
-        let params = scrypt::Params::new(log_n, self.r, self.p).map_err(|_| impossible())?;
+        let log_n = u8::try_from(self.n.ilog2()).map_err(|_cause| impossible())?;
+        let params = scrypt::Params::new(log_n, self.r, self.p).map_err(|_cause| impossible())?;
         let mut bytes = Zeroizing::new([0; 64]);
-        scrypt::scrypt(password, salt, &params, &mut bytes[..]).map_err(|_| impossible())?;
+        scrypt::scrypt(password, salt, &params, &mut bytes[..]).map_err(|_cause| impossible())?;
         MasterKey::from_bytes(&bytes)
             .ok_or_else(|| DecodeError::malformed("its password makes a key of zeros"))
     }
@@ -219,7 +219,7 @@ impl KeyFile {
         let salt = salt
             .as_slice()
             .try_into()
-            .map_err(|_| DecodeError::malformed("its salt has not 64 bytes"))?;
+            .map_err(|_cause| DecodeError::malformed("its salt has not 64 bytes"))?;
         let data = base64(&wire.data)?.to_vec();
         if data.len() < crypto::OVERHEAD {
             return Err(DecodeError::malformed("its sealed key is too short"));
@@ -292,7 +292,7 @@ fn decode_master(json: &[u8]) -> Decoded<MasterKey> {
 fn base64(text: &str) -> Decoded<Zeroizing<Vec<u8>>> {
     let bytes = STANDARD
         .decode(text)
-        .map_err(|_| DecodeError::malformed("it has a field that is no base64"))?;
+        .map_err(|_cause| DecodeError::malformed("it has a field that is no base64"))?;
     Ok(Zeroizing::new(bytes))
 }
 

@@ -428,7 +428,8 @@ impl Wire {
 
 fn small<R: Read>(json: &mut Reader<R>) -> Decoded<u32> {
     let number = json.number(u32::MAX.into())?;
-    u32::try_from(number).map_err(|_| DecodeError::malformed("it has a number that is too large"))
+    u32::try_from(number)
+        .map_err(|_cause| DecodeError::malformed("it has a number that is too large"))
 }
 
 fn read_time<R: Read>(json: &mut Reader<R>, text: &mut String) -> Decoded<alidade_model::Time> {
@@ -438,12 +439,14 @@ fn read_time<R: Read>(json: &mut Reader<R>, text: &mut String) -> Decoded<alidad
 
 fn read_id<R: Read>(json: &mut Reader<R>, text: &mut String) -> Decoded<BlobId> {
     json.text(text)?;
-    text.parse().map_err(|_| DecodeError::malformed("it has an id that is none"))
+    text.parse().map_err(|_cause| DecodeError::malformed("it has an id that is none"))
 }
 
 fn read_base64<R: Read>(json: &mut Reader<R>, text: &mut String) -> Decoded<Vec<u8>> {
     json.text(text)?;
-    STANDARD.decode(&text).map_err(|_| DecodeError::malformed("it has a value that is no base64"))
+    STANDARD
+        .decode(&text)
+        .map_err(|_cause| DecodeError::malformed("it has a value that is no base64"))
 }
 
 fn read_content<R: Read>(json: &mut Reader<R>, text: &mut String) -> Decoded<Content> {

@@ -5,8 +5,10 @@
 //! stores that fail.
 
 mod cx;
+mod peer;
 
 pub mod plug;
 pub mod store;
 
 pub use cx::{TestChance, TestClock, TestCx};
+pub use peer::peer;
