@@ -3,21 +3,25 @@
 //! Start at [`FsType`]; the walk is in `walk`, reading in `file`, writing in `sink`.
 
 mod attributes;
+mod content;
 mod dir;
+mod dress;
 mod entity;
 mod file;
 mod filter;
-mod glob;
 mod inode;
 mod level;
+mod links;
 mod listing;
 mod marker;
 mod metadata;
 mod owners;
-mod pattern;
+mod part;
+mod sink;
+mod slots;
 mod tally;
+mod target;
 mod walk;
 
 pub use entity::{FsEntity, FsType};
-pub use pattern::{PatternError, check_patterns};
 pub use walk::Limits;

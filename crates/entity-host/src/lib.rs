@@ -8,5 +8,5 @@
 mod fs;
 mod open_files;
 
-pub use fs::{FsEntity, FsType, Limits, PatternError, check_patterns};
+pub use fs::{FsEntity, FsType, Limits};
 pub use open_files::raise_open_files;

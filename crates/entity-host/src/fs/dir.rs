@@ -69,7 +69,8 @@ impl Dir {
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(fd);
     }
 
-    fn lent(&self) -> Option<Arc<OwnedFd>> {
+    /// The descriptor that somebody keeps open.
+    pub(crate) fn lent(&self) -> Option<Arc<OwnedFd>> {
         match &self.root {
             Some(fd) => Some(Arc::clone(fd)),
             None => self.open.lock().unwrap_or_else(PoisonError::into_inner).upgrade(),

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alidade_entity::{
-    Basis, Capability, Class, CopyOptions, Cursor, Cx, Delete, Ending, Error, Lease, Page, Params,
-    ProtectedEntity, ProtectedEntityType, ReadOptions, Reading, RestorePlan, Result, Sink, Source,
+    Basis, Capability, Class, CopyMode, CopyOptions, Cursor, Cx, Delete, Ending, Error, Lease,
+    Page, Params, ProtectedEntity, ProtectedEntityType, ReadOptions, Reading, RestorePlan, Result,
+    Sink, Source,
 };
 use alidade_model::{
     Component, Consistency, ContentName, EntityId, EntityInfo, EntityName, ObjectId, RunId, Shape,
@@ -18,7 +19,9 @@ use async_trait::async_trait;
 use super::dir::{names_of, open_absolute};
 use super::filter::Filter;
 use super::metadata::look_at;
+use super::sink::{Care, FsSink};
 use super::tally::Tally;
+use super::target::{Found, create, look_at_target};
 use super::walk::{Limits, Walk};
 
 /// The type `fs`: a path of this host and everything below it.
@@ -31,12 +34,14 @@ pub struct FsType {
 }
 
 impl FsType {
-    /// The type, with the paths it lists.
+    /// The type, with the paths it lists; one that is not absolute is no entity, and not listed.
     #[must_use]
     pub fn new(roots: Vec<PathBuf>) -> Self {
         let name: TypeName = "fs".parse().expect("`fs` is in the alphabet of type names");
-        let mut roots: Vec<EntityId> =
-            roots.iter().filter_map(|path| id_of(&name, path.as_os_str().as_bytes())).collect();
+        let mut roots: Vec<EntityId> = roots
+            .into_iter()
+            .filter_map(|path| id_of(&name, path.as_os_str().as_bytes()))
+            .collect();
         roots.sort();
         roots.dedup();
         Self { name, roots, limits: Limits::default() }
@@ -120,15 +125,44 @@ impl ProtectedEntityType for FsType {
 
     async fn plan(
         &self,
-        _cx: &Cx,
-        _from: &dyn ProtectedEntity,
-        _how: &CopyOptions,
+        cx: &Cx,
+        from: &dyn ProtectedEntity,
+        how: &CopyOptions,
     ) -> Result<RestorePlan> {
-        Err(Error::new(Class::Unsupported, "plan a restore"))
+        let unsupported = |why: &str| Error::new(Class::Unsupported, why.to_owned());
+        let info = from.info(cx).await?;
+        if !info.contents.contains(&(ContentName::data(), Shape::Tree)) {
+            let why = format!("restore {} into a file system, as it has no tree", info.id);
+            return Err(unsupported(&why));
+        }
+        if how.mode == CopyMode::Update {
+            return Err(unsupported("restore into a directory that holds something"));
+        }
+        if let Some(name) = how.params.keys().next() {
+            return Err(unsupported(&format!("restore with the setting `{name}`")));
+        }
+        let target = how.target.as_deref().and_then(shortest);
+        let target =
+            target.ok_or_else(|| unsupported("restore without an absolute target path"))?;
+        let text = String::from_utf8_lossy(&target).into_owned();
+        let mut steps = Vec::new();
+        if let Found::Missing(count) = look_at_target(&target)? {
+            let above = if count > 1 { " and the directories above it" } else { "" };
+            steps.push(format!("create the directory {text}{above}"));
+        }
+        steps.push(format!("write everything in {} below {text}", info.id));
+        if how.read_back {
+            steps.push("read every file back and compare".to_owned());
+        }
+        Ok(RestorePlan { from: info.id, options: how.clone(), steps })
     }
 
-    async fn sink(&self, _cx: &Cx, _plan: &RestorePlan) -> Result<Sink> {
-        Err(Error::new(Class::Unsupported, "restore"))
+    async fn sink(&self, _cx: &Cx, plan: &RestorePlan) -> Result<Sink> {
+        let target = plan.options.target.as_deref().and_then(shortest).ok_or_else(|| {
+            Error::new(Class::Unsupported, "restore without an absolute target path")
+        })?;
+        let care = Care { fsync: plan.options.fsync, read_back: plan.options.read_back };
+        Ok(Sink::Tree(Box::new(FsSink::new(create(&target)?, care))))
     }
 }
 
@@ -196,15 +230,11 @@ impl ProtectedEntity for FsEntity {
         Ok(Vec::new())
     }
 
-    async fn delete(&self, _cx: &Cx, what: Delete) -> Result<()> {
-        match what {
-            // There is none, so it is deleted.
-            Delete::Snapshot(_) => Ok(()),
-            Delete::Entity => Err(Error::new(
-                Class::Unsupported,
-                format!("delete {}: a path is not ours", self.id),
-            )),
-        }
+    async fn delete(&self, _cx: &Cx, _what: Delete) -> Result<()> {
+        Err(Error::new(
+            Class::Unsupported,
+            format!("delete {}, which is not ours to delete", self.id),
+        ))
     }
 
     async fn read(&self, _cx: &Cx, what: &ContentName, how: &ReadOptions) -> Result<Reading> {

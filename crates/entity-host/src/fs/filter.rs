@@ -1,10 +1,9 @@
 //! What of a tree is meant, decided entry by entry.
 
 use alidade_entity::{Class, Error, Result};
-use alidade_model::{Rule, Selection};
+use alidade_model::{Patterns, Rule, Selection};
 
 use super::dir::names_of;
-use super::pattern::Pattern;
 
 /// A selection, compiled.
 ///
@@ -14,7 +13,8 @@ use super::pattern::Pattern;
 pub(crate) struct Filter {
     names: Vec<String>,
     by_path: Vec<(usize, ByPath)>,
-    patterns: Vec<(usize, Pattern)>,
+    patterns: Patterns,
+    include: Patterns,
     /// Rules about marker files: rule, name, header.
     pub(crate) markers: Vec<Marker>,
     larger_than: Option<(usize, u64)>,
@@ -62,7 +62,8 @@ impl Filter {
         let mut filter = Self {
             names: Vec::new(),
             by_path: Vec::new(),
-            patterns: Vec::new(),
+            patterns: Patterns::default(),
+            include: patterns(selection.include.iter().map(String::as_str))?,
             markers: Vec::new(),
             larger_than: None,
             one_file_system: None,
@@ -70,25 +71,26 @@ impl Filter {
         };
         // Snapshots keep what is ours under this name.
         let ours = Rule::Own { what: "name".to_owned(), path: b"/.alidade".to_vec() };
-        filter.add(&ours)?;
+        filter.add(&ours);
         for rule in &selection.rules {
-            filter.add(rule)?;
+            filter.add(rule);
         }
+        filter.patterns = patterns(selection.rules.iter().filter_map(|rule| match rule {
+            Rule::Pattern(text) => Some(text.as_str()),
+            _ => None,
+        }))?;
         Ok(filter)
     }
 
-    fn add(&mut self, rule: &Rule) -> Result<()> {
+    fn add(&mut self, rule: &Rule) {
         let no = self.names.len();
         self.names.push(rule.name());
         match rule {
-            Rule::Pattern(text) => {
-                let pattern = Pattern::parse(text).map_err(|error| {
-                    Error::with_source(Class::Unsupported, "read the exclude patterns", error)
-                })?;
-                if self.patterns.is_empty() {
+            Rule::Pattern(_) => {
+                let stands = self.by_path.iter().any(|(_, rule)| matches!(rule, ByPath::Patterns));
+                if !stands {
                     self.by_path.push((no, ByPath::Patterns));
                 }
-                self.patterns.push((no, pattern));
             }
             Rule::IfPresent { name, header } => self.markers.push(Marker {
                 rule: no,
@@ -103,7 +105,6 @@ impl Filter {
             Rule::OneFileSystem => self.one_file_system = Some(no),
             Rule::Own { path, .. } => self.by_path.push((no, ByPath::Own(tidy(path)))),
         }
-        Ok(())
     }
 
     /// The name of a rule, for counting.
@@ -111,24 +112,26 @@ impl Filter {
         &self.names[rule]
     }
 
-    /// The rule that leaves this absolute path out, whatever it is.
-    pub(crate) fn excludes_path(&self, path: &[u8]) -> Option<usize> {
+    /// The name of the rule that leaves this absolute path out, whatever it is.
+    pub(crate) fn excludes_path(&self, path: &[u8]) -> Option<String> {
         self.by_path.iter().find_map(|(no, rule)| match rule {
-            ByPath::Own(own) => is_at_or_below(path, own).then_some(*no),
-            ByPath::Patterns => self.excluding_pattern(path),
+            ByPath::Own(own) => is_at_or_below(path, own).then(|| self.names[*no].clone()),
+            ByPath::Patterns => {
+                let names: Vec<&[u8]> = names_of(path).collect();
+                let pattern = self.patterns.find(&names)?;
+                Some(Rule::Pattern(pattern.as_str().to_owned()).name())
+            }
         })
     }
 
-    fn excluding_pattern(&self, path: &[u8]) -> Option<usize> {
-        let names: Vec<&[u8]> = names_of(path).collect();
-        let mut decided = None;
-        for (no, pattern) in &self.patterns {
-            // A pattern that cannot change the decision is not asked.
-            if pattern.negated == decided.is_some() && pattern.matches(&names) {
-                decided = if pattern.negated { None } else { Some(*no) };
-            }
+    /// False for what no including pattern wants: a directory is wanted when something below may be.
+    pub(crate) fn includes(&self, path: &[u8], is_directory: bool) -> bool {
+        if self.include.is_empty() {
+            return true;
         }
-        decided
+        let names: Vec<&[u8]> = names_of(path).collect();
+        self.include.find(&names).is_some()
+            || (is_directory && self.include.may_match_below(&names))
     }
 
     /// The rule that leaves out a regular file of that size.
@@ -170,6 +173,11 @@ impl Filter {
     pub(crate) fn only(&self) -> &[Vec<u8>] {
         &self.only
     }
+}
+
+fn patterns<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Patterns> {
+    Patterns::parse(texts)
+        .map_err(|error| Error::with_source(Class::Unsupported, "read the patterns", error))
 }
 
 fn is_at_or_below(path: &[u8], top: &[u8]) -> bool {

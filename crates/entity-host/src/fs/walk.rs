@@ -43,6 +43,9 @@ impl Default for Limits {
     }
 }
 
+/// A name, and the open directory it is in.
+type Next = (Box<[u8]>, Arc<OwnedFd>);
+
 /// Why something was not finished.
 pub(crate) enum Stop {
     /// The system refused it.
@@ -163,10 +166,7 @@ impl Walk {
     }
 
     /// The next name of the directory on top and a descriptor of it; `None` when it was only listed.
-    fn next_name(
-        &mut self,
-        cx: &Cx,
-    ) -> std::result::Result<Option<(Box<[u8]>, Arc<OwnedFd>)>, Stop> {
+    fn next_name(&mut self, cx: &Cx) -> std::result::Result<Option<Next>, Stop> {
         let fd = self.levels.open_top()?;
         if self.levels.list_top(cx, &mut self.lister)? {
             self.root_is_met = true;
@@ -176,11 +176,11 @@ impl Walk {
     }
 
     fn leave(&mut self, out: &mut Vec<Visit>) {
-        if let Some(level) = self.levels.pop() {
-            if level.announced {
-                out.push(Visit::Leave);
-                self.path.truncate(level.path_length);
-            }
+        if let Some(level) = self.levels.pop()
+            && level.announced
+        {
+            out.push(Visit::Leave);
+            self.path.truncate(level.path_length);
         }
     }
 
@@ -213,7 +213,7 @@ impl Walk {
             return Ok(());
         }
         if let Some(rule) = self.filter.excludes_path(&self.path) {
-            self.tally.exclude(self.filter.rule_name(rule));
+            self.tally.exclude(&rule);
             return Ok(());
         }
         let stat = match look_at(fd, name) {
@@ -229,6 +229,9 @@ impl Walk {
             out.push(Visit::Omit(Omission { path: self.here(), kind, reason }));
             return Ok(());
         };
+        if !self.filter.includes(&self.path, kind == Kind::Directory) {
+            return Ok(());
+        }
         if kind == Kind::Directory {
             return self.enter(name, fd, (&stat, scope), out);
         }

@@ -36,12 +36,12 @@ pub(crate) struct How {
 
 impl How {
     pub(crate) fn rules(rules: Vec<Rule>) -> Self {
-        Self { selection: Selection { rules, only: Vec::new() }, ..Self::default() }
+        Self { selection: Selection { rules, ..Selection::default() }, ..Self::default() }
     }
 
     pub(crate) fn only(paths: &[PathBuf]) -> Self {
         let only = paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
-        Self { selection: Selection { rules: Vec::new(), only }, ..Self::default() }
+        Self { selection: Selection { only, ..Selection::default() }, ..Self::default() }
     }
 }
 
@@ -179,4 +179,41 @@ pub(crate) fn need_root() {
         rustix::process::geteuid().is_root(),
         "these tests must be run by root: they create device nodes, owners and mounts"
     );
+}
+
+/// The same in memory: removing what was synced to a disk takes longer than any test.
+pub(crate) fn scratch_in_memory() -> (tempfile::TempDir, PathBuf) {
+    let temp = tempfile::tempdir_in("/dev/shm").expect("these tests need a tmpfs on /dev/shm");
+    let path = temp.path().to_path_buf();
+    (temp, path)
+}
+
+/// A directory whose real path holds no symbolic link.
+pub(crate) fn scratch() -> (tempfile::TempDir, PathBuf) {
+    let temp = tempfile::tempdir().expect("a directory for the test");
+    let path = temp.path().canonicalize().expect("its real path");
+    (temp, path)
+}
+
+/// Makes `deep/`, and directories in it, one in the other, with a file in every hundredth.
+pub(crate) fn make_deep(top: &Path, levels: usize) {
+    use rustix::fs::{Mode, OFlags, openat};
+    std::fs::create_dir(top.join("deep")).expect("mkdir");
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY;
+    let mut at = rustix::fs::open(top.join("deep"), flags, Mode::empty()).expect("open");
+    let name = "n".repeat(200);
+    for level in 1..=levels {
+        rustix::fs::mkdirat(&at, &name, Mode::RWXU).expect("mkdirat");
+        at = openat(&at, &name, flags, Mode::empty()).expect("openat");
+        if level % 100 == 0 {
+            let create = OFlags::CREATE | OFlags::WRONLY;
+            let file = openat(&at, "z", create, Mode::RUSR | Mode::WUSR).expect("create");
+            rustix::io::write(&file, b"deep").expect("write");
+        }
+    }
+}
+
+/// Removes it without recursion in this process.
+pub(crate) fn remove_deep(path: &Path) {
+    run("rm", &["-rf", &path.to_string_lossy()]);
 }

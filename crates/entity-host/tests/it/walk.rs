@@ -2,21 +2,17 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use alidade_entity::{Class, Visit};
 use alidade_entity_host::Limits;
 use alidade_model::{Kind, OmissionKind, Rule, Time, Version};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
 
-use crate::support::{How, begin, cx, need_root, run, walk, walk_with};
-
-/// A directory whose real path holds no symbolic link.
-fn scratch() -> (tempfile::TempDir, PathBuf) {
-    let temp = tempfile::tempdir().expect("a directory for the test");
-    let path = temp.path().canonicalize().expect("its real path");
-    (temp, path)
-}
+use crate::support::{
+    How, begin, cx, make_deep, need_root, remove_deep, run, scratch, scratch_in_memory, walk,
+    walk_with,
+};
 
 fn file(path: &Path, content: &[u8]) {
     fs::create_dir_all(path.parent().expect("a parent")).expect("create its directory");
@@ -31,7 +27,7 @@ fn the_trail_leads_to_the_root_and_the_walk_begins_with_it() {
     symlink("nowhere", top.join("doc/b")).expect("symlink");
     let walked = walk(&top.join("doc"));
     let names: Vec<&[u8]> = walked.trail.iter().map(|entry| entry.name.as_slice()).collect();
-    let expected: Vec<&[u8]> = top.iter().skip(1).map(|name| name.as_encoded_bytes()).collect();
+    let expected: Vec<&[u8]> = top.iter().skip(1).map(std::ffi::OsStr::as_encoded_bytes).collect();
     assert_eq!(names, expected);
     let real = fs::metadata(&top).expect("stat");
     let last = &walked.trail.last().expect("a trail").metadata;
@@ -76,13 +72,8 @@ fn the_root_of_the_file_system_has_no_trail_and_no_entry_of_its_own() {
 fn our_own_name_at_the_top_is_left_out_by_a_rule_with_a_name() {
     let ours = Path::new("/.alidade");
     let made = fs::create_dir(ours).is_ok();
-    let how = How {
-        selection: alidade_model::Selection {
-            rules: vec![Rule::Pattern("/*".to_owned()), Rule::Pattern("!/.alidade".to_owned())],
-            only: Vec::new(),
-        },
-        ..How::default()
-    };
+    let how =
+        How::rules(vec![Rule::Pattern("/*".to_owned()), Rule::Pattern("!/.alidade".to_owned())]);
     let walked = walk_with(Path::new("/"), how).expect("walk /");
     if made {
         fs::remove_dir(ours).expect("remove it");
@@ -165,7 +156,7 @@ fn names_of_any_bytes_are_kept() {
 
 #[test]
 fn twenty_thousand_names_are_walked_in_order_through_a_tiny_window() {
-    let (_temp, top) = scratch();
+    let (_temp, top) = scratch_in_memory();
     let root = top.join("many");
     let mut expected = vec!["many".to_owned()];
     for n in 0..20_000 {
@@ -350,7 +341,7 @@ fn one_file_system_keeps_the_mount_point_and_nothing_below() {
 
 #[test]
 fn three_thousand_levels_of_long_names_are_walked_and_read() {
-    let (_temp, top) = scratch();
+    let (_temp, top) = scratch_in_memory();
     let levels = 3_000;
     make_deep(&top, levels);
     let mut walking = begin(&top.join("deep"), How::default()).expect("begin");
@@ -376,30 +367,7 @@ fn three_thousand_levels_of_long_names_are_walked_and_read() {
     }
     assert_eq!((entered, left), (levels + 1, levels + 1));
     assert_eq!(files, levels / 100);
-    remove_deep(&top);
-}
-
-/// Makes `deep/`, and directories in it, one in the other, with a file in every hundredth.
-fn make_deep(top: &Path, levels: usize) {
-    use rustix::fs::{OFlags, openat};
-    fs::create_dir(top.join("deep")).expect("mkdir");
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY;
-    let mut at = rustix::fs::open(&top.join("deep"), flags, Mode::empty()).expect("open");
-    let name = "n".repeat(200);
-    for level in 1..=levels {
-        rustix::fs::mkdirat(&at, &name, Mode::RWXU).expect("mkdirat");
-        at = openat(&at, &name, flags, Mode::empty()).expect("openat");
-        if level % 100 == 0 {
-            let create = OFlags::CREATE | OFlags::WRONLY;
-            let file = openat(&at, "z", create, Mode::RUSR | Mode::WUSR).expect("create");
-            rustix::io::write(&file, b"deep").expect("write");
-        }
-    }
-}
-
-/// Removes it without recursion in this process.
-fn remove_deep(top: &Path) {
-    run("rm", &["-rf", &top.join("deep").to_string_lossy()]);
+    remove_deep(&top.join("deep"));
 }
 
 #[test]
@@ -408,6 +376,6 @@ fn a_walk_that_is_told_to_stop_stops() {
     let mut walking = begin(&top, How::default()).expect("begin");
     let cx = cx();
     cx.cancel().cancel();
-    let error = walking.source.next(&cx, &mut Vec::new()).err().expect("cancelled");
+    let error = walking.source.next(&cx, &mut Vec::new()).expect_err("cancelled");
     assert_eq!(error.class(), Class::Cancelled);
 }

@@ -1,0 +1,166 @@
+//! A file while it is written.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{AtFlags, Mode, OFlags, ftruncate, openat, unlinkat};
+use rustix::io::{Errno, Result, pwrite, retry_on_intr};
+
+use super::content::ContentHash;
+use super::dir::Dir;
+use super::metadata::{identity_of, look};
+use super::slots::{OpenDirs, OpenParts};
+
+/// A file that began and is not settled yet.
+pub(crate) struct Part {
+    pub(crate) dir: Arc<Dir>,
+    pub(crate) name: Vec<u8>,
+    /// The size it will probably have.
+    size: u64,
+    state: Mutex<State>,
+}
+
+/// How far it is.
+#[derive(Default)]
+pub(crate) struct State {
+    /// Open while it is written to.
+    fd: Option<Arc<OwnedFd>>,
+    /// File system and inode, once it was created.
+    identity: Option<(u64, u64)>,
+    /// The size the file has.
+    length: u64,
+    /// Where the last data ends.
+    pub(crate) data_end: u64,
+    /// Bytes written so far, holes included.
+    pub(crate) written: u64,
+    /// True when a hole was among them.
+    pub(crate) has_holes: bool,
+    /// True when it was given up: it is not there, and nothing more is written.
+    pub(crate) is_lost: bool,
+    /// What was written, where it is read back.
+    pub(crate) hash: Option<ContentHash>,
+}
+
+impl Part {
+    /// A file that will be created when something is written.
+    pub(crate) fn new(dir: Arc<Dir>, name: &[u8], size: u64, is_hashed: bool) -> Arc<Self> {
+        let hash = is_hashed.then(ContentHash::new);
+        let state = Mutex::new(State { hash, ..State::default() });
+        Arc::new(Self { dir, name: name.to_vec(), size, state })
+    }
+
+    /// Its state, for one thread at a time.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes it if no thread is at it; it opens again by itself.
+    pub(crate) fn close_if_idle(&self) -> bool {
+        self.state.try_lock().is_ok_and(|mut state| state.fd.take().is_some())
+    }
+
+    /// Opens it, creating it the first time.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        state: &mut State,
+        (dirs, parts): (&OpenDirs, &OpenParts),
+    ) -> Result<Arc<OwnedFd>> {
+        if let Some(fd) = &state.fd {
+            return Ok(Arc::clone(fd));
+        }
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = dirs.reach(&self.dir)?;
+        let fd = match state.identity {
+            Some(identity) => {
+                let fd = openat(&dir, self.name.as_slice(), flags, Mode::empty())?;
+                if identity_of(&look(&fd)?) != identity {
+                    return Err(Errno::STALE);
+                }
+                fd
+            }
+            None => {
+                let create = flags | OFlags::CREATE | OFlags::EXCL;
+                let mode = Mode::RUSR | Mode::WUSR;
+                let fd = openat(&dir, self.name.as_slice(), create, mode)?;
+                state.identity = Some(identity_of(&look(&fd)?));
+                if self.size > 0 {
+                    ftruncate(&fd, self.size)?;
+                }
+                state.length = self.size;
+                fd
+            }
+        };
+        let fd = Arc::new(fd);
+        state.fd = Some(Arc::clone(&fd));
+        parts.opened(self);
+        Ok(fd)
+    }
+
+    /// Forgets what was written.
+    pub(crate) fn restart(&self, state: &mut State) -> Result<()> {
+        state.written = 0;
+        state.data_end = 0;
+        state.has_holes = false;
+        if state.hash.is_some() {
+            state.hash = Some(ContentHash::new());
+        }
+        match &state.fd {
+            Some(fd) => {
+                ftruncate(fd, 0)?;
+                ftruncate(fd, self.size)?;
+                state.length = self.size;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Cuts it to what was written, or extends it by the hole at its end.
+    pub(crate) fn cut(state: &mut State, fd: &OwnedFd) -> Result<()> {
+        if state.length.max(state.data_end) != state.written {
+            ftruncate(fd, state.written)?;
+        }
+        Ok(())
+    }
+
+    /// Gives it up, and removes what is there of it.
+    pub(crate) fn lose(
+        self: &Arc<Self>,
+        state: &mut State,
+        open: (&OpenDirs, &OpenParts),
+    ) -> Result<()> {
+        state.is_lost = true;
+        self.close(state, open.1);
+        let Some(_) = state.identity.take() else { return Ok(()) };
+        let dir = open.0.reach(&self.dir)?;
+        match unlinkat(&dir, self.name.as_slice(), AtFlags::empty()) {
+            Err(Errno::NOENT) => Ok(()),
+            unlinked => unlinked,
+        }
+    }
+
+    /// Closes it.
+    pub(crate) fn close(self: &Arc<Self>, state: &mut State, parts: &OpenParts) {
+        if state.fd.take().is_some() {
+            parts.closed(self);
+        }
+    }
+
+    /// True when it was created and is there.
+    pub(crate) fn is_there(&self) -> bool {
+        self.lock().identity.is_some()
+    }
+}
+
+/// Writes all of `data` at `at`.
+pub(crate) fn write_all(fd: &OwnedFd, mut data: &[u8], mut at: u64) -> Result<()> {
+    while !data.is_empty() {
+        let written = retry_on_intr(|| pwrite(fd, data, at))?;
+        if written == 0 {
+            return Err(Errno::IO);
+        }
+        data = &data[written..];
+        at += written as u64;
+    }
+    Ok(())
+}
