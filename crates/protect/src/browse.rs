@@ -30,7 +30,7 @@ impl Engine {
         let lock = self.lock()?;
         let shown = self.show(stored, under, each);
         if let Some(lock) = lock {
-            lock.release(self.cx())?;
+            lock.release()?;
         }
         if shown? {
             return Ok(());
@@ -93,17 +93,12 @@ impl Engine {
         let lock = self.lock()?;
         let written = self.write_file(stored, path, out);
         if let Some(lock) = lock {
-            lock.release(self.cx())?;
+            lock.release()?;
         }
         written
     }
 
-    fn write_file(
-        &self,
-        stored: &StoredSnapshot,
-        path: &[u8],
-        out: &mut dyn Write,
-    ) -> Result<u64> {
+    fn write_file(&self, stored: &StoredSnapshot, path: &[u8], out: &mut dyn Write) -> Result<u64> {
         let indexed = self.index()?;
         let shown = String::from_utf8_lossy(path).into_owned();
         let missing = || Error::not_found(format!("`{shown}` in snapshot {}", stored.file));

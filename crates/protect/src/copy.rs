@@ -7,8 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use alidade_entity::{
-    Class, Cx, EntryEnd, EntryNo, Error, OpenFile, Piece, Place, Result, SinkEnding, Step, TreeSink,
-    TreeSource, Verdict, Visit, Want,
+    Class, Cx, EntryEnd, EntryNo, Error, OpenFile, Piece, Place, Result, SinkEnding, Step,
+    TreeSink, TreeSource, Verdict, Visit, Want,
 };
 use alidade_model::{Bytes, Counts, Entry, Kind, Metadata, Omission, OmissionKind, Omissions};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -331,7 +331,9 @@ impl<'a> Driver<'a> {
             }
             Kind::Directory => counts.directories += 1,
             Kind::Symlink => counts.symlinks += 1,
-            Kind::BlockDevice | Kind::CharDevice | Kind::Fifo | Kind::Socket => counts.specials += 1,
+            Kind::BlockDevice | Kind::CharDevice | Kind::Fifo | Kind::Socket => {
+                counts.specials += 1
+            }
         }
     }
 }

@@ -81,13 +81,18 @@ impl Engine {
     ) -> Result<DiffSummary> {
         let lock = self.lock()?;
         let differ = self.index().and_then(|indexed| {
-            let mut differ =
-                Differ { engine: self, indexed, path: Vec::new(), each, summary: DiffSummary::default() };
+            let mut differ = Differ {
+                engine: self,
+                indexed,
+                path: Vec::new(),
+                each,
+                summary: DiffSummary::default(),
+            };
             differ.run(before.snapshot.tree, after.snapshot.tree)?;
             Ok(differ.summary)
         });
         if let Some(lock) = lock {
-            lock.release(self.cx())?;
+            lock.release()?;
         }
         differ
     }

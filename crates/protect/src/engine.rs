@@ -6,9 +6,7 @@ use std::sync::Arc;
 use alidade_catalog::{Catalog, LockRow};
 use alidade_entity::{Cx, Registry};
 use alidade_model::Rule;
-use alidade_repository::{
-    FileId, Indexed, Lock, LockMode, LockOptions, LockRecord, Repository,
-};
+use alidade_repository::{FileId, Indexed, Lock, LockMode, LockOptions, LockRecord, Repository};
 
 use crate::{Identity, Result};
 use std::time::Duration;
@@ -47,6 +45,8 @@ pub struct EngineParts {
     pub alive: Alive,
     /// The name of this boot of the machine; a process of another boot is gone.
     pub boot: String,
+    /// The age at which a lock looks dead; restic's when not given. For tests that cannot wait.
+    pub lock_expiry: Option<Duration>,
     /// Threads that carry content.
     pub workers: usize,
 }
@@ -115,7 +115,6 @@ impl Engine {
     /// Takes a shared lock, unless this engine takes none. It is recorded before it is written.
     pub(crate) fn lock(&self) -> Result<Option<Lock>> {
         let Locking::Take { retry_for } = self.parts.locking else { return Ok(None) };
-        let identity = &self.parts.identity;
         let options = self.lock_options(retry_for);
         Ok(Some(self.parts.repository.lock(self.cx(), LockMode::Shared, &options)?))
     }
@@ -126,6 +125,10 @@ impl Engine {
         let identity = &self.parts.identity;
         let mut options = LockOptions::new(identity.host.as_str(), identity.username.as_str());
         options.retry_for = retry_for;
+        if let Some(expiry) = self.parts.lock_expiry {
+            options.refresh = expiry.mul_f64(2.0 / 15.0);
+            options.expiry = expiry;
+        }
         options.record = Arc::new(Recorder {
             catalog: Arc::clone(&self.parts.catalog),
             repository: self.repository_id(),

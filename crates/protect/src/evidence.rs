@@ -58,7 +58,12 @@ impl Engine {
         })
     }
 
-    fn store_evidence(&self, lock: &Lock, subject: &StoredSnapshot, outcome: &Outcome) -> Result<FileId> {
+    fn store_evidence(
+        &self,
+        lock: &Lock,
+        subject: &StoredSnapshot,
+        outcome: &Outcome,
+    ) -> Result<FileId> {
         let cx = self.cx();
         let indexed: Arc<Indexed> = self.index()?;
         let writer = Writer::new(indexed, lock, WriterOptions::new(&self.parts.scratch))?;
@@ -96,7 +101,11 @@ impl Engine {
         )?)
     }
 
-    pub(crate) fn evidence_row(&self, about: &StoredSnapshot, outcome: &Outcome) -> Result<EvidenceRow> {
+    pub(crate) fn evidence_row(
+        &self,
+        about: &StoredSnapshot,
+        outcome: &Outcome,
+    ) -> Result<EvidenceRow> {
         Ok(EvidenceRow {
             repository: self.repository_id(),
             id: format!("evidence-{}", outcome.run),
@@ -113,7 +122,7 @@ impl Engine {
     /// Records a finished backup in the catalog: its snapshot and its run.
     pub(crate) fn record_protect(&self, outcome: &Outcome, plan: &ProtectPlan) -> Result<()> {
         if let Some(file) = outcome.snapshot_file.as_ref().and_then(|file| file.parse().ok()) {
-            let snapshot = self.parts.repository.snapshot(self.cx(), &file)?;
+            let snapshot = self.parts.repository.snapshot(&file)?;
             let stored = StoredSnapshot::read(file, snapshot)?;
             let skipped = outcome.entity.snapshot.as_ref() != Some(&plan.snapshot);
             if !skipped {
@@ -167,7 +176,10 @@ impl Engine {
             run: stored.run.clone(),
             digest: outcome.and_then(|o| o.digest).map(|digest| digest.to_string()),
             status: outcome.map(|o| o.status.word().to_owned()),
-            summary: outcome.map(encode).transpose()?.map(|t| String::from_utf8_lossy(&t).into_owned()),
+            summary: outcome
+                .map(encode)
+                .transpose()?
+                .map(|t| String::from_utf8_lossy(&t).into_owned()),
         })
     }
 }

@@ -47,7 +47,7 @@ impl Filter {
     pub(crate) fn look(&self, path: &[u8], is_dir: bool) -> Verdict {
         let path = components(path);
         if let Some(pattern) = self.exclude.find(&path) {
-            return Verdict::No(Some(alidade_model::Rule::Pattern(pattern.as_str().to_owned()).name()));
+            return Verdict::No(Some(Rule::Pattern(pattern.as_str().to_owned()).name()));
         }
         let mut chosen = self.only.is_empty();
         let mut leads = false;

@@ -120,20 +120,12 @@ impl StoredSnapshot {
 
 /// The tags that make a snapshot file the state of an entity.
 pub(crate) fn tags(entity: &EntityName, id: &SnapshotId, run: &RunId) -> Vec<String> {
-    vec![
-        format!("{TAG_ENTITY}{entity}"),
-        format!("{TAG_SNAPSHOT}{id}"),
-        format!("{TAG_RUN}{run}"),
-    ]
+    vec![format!("{TAG_ENTITY}{entity}"), format!("{TAG_SNAPSHOT}{id}"), format!("{TAG_RUN}{run}")]
 }
 
 /// The tags of a proof about an entity, or about the whole repository.
 pub(crate) fn evidence_tags(about: &EntityName, run: &RunId) -> Vec<String> {
-    vec![
-        TAG_EVIDENCE.to_owned(),
-        format!("{TAG_ENTITY}{about}"),
-        format!("{TAG_RUN}{run}"),
-    ]
+    vec![TAG_EVIDENCE.to_owned(), format!("{TAG_ENTITY}{about}"), format!("{TAG_RUN}{run}")]
 }
 
 fn foreign_entity(snapshot: &Snapshot) -> Result<EntityName> {

@@ -1,1 +1,44 @@
-//! (head to be written)
+//! The engine of protection: plan, copy, prove, record.
+//!
+//! It knows the sockets, the repository and the catalog; it knows no plug, no command line and no
+//! environment, and prints nothing. A stored snapshot is a Protected Entity too, so backup and restore are the
+//! same copy in two directions.
+//!
+//! Start at [`Engine`]; the data path is `copy`, its ends are `stored_sink` and `stored_source`.
+
+mod base;
+mod browse;
+mod convert;
+mod copy;
+mod diff;
+mod engine;
+mod error;
+mod evidence;
+mod filter;
+mod holes;
+mod identity;
+mod listing;
+mod name;
+mod protect;
+mod rebuild;
+mod record;
+mod restore;
+mod stored_entity;
+mod stored_sink;
+mod stored_source;
+mod verify;
+
+pub use browse::ShowEntry;
+pub use diff::{Change, ChangeKind, DiffSummary};
+pub use engine::{Alive, Engine, EngineParts, Locking};
+pub use error::{Error, Result};
+pub use identity::{Identity, Origin, StoredSnapshot, components, is_within, stored_path};
+pub use listing::{Listing, Wanted, Which, short};
+pub use protect::{Parent, ProtectOptions, ProtectPlan, Survey};
+pub use record::{
+    BytesDoc, ChecksDoc, ComponentDoc, ContentDoc, CountsDoc, EntityDoc, OmissionDoc, OmissionsDoc,
+    OutcomeDoc,
+};
+pub use restore::{RestoreOptions, RestorePlanned};
+pub use stored_entity::StoredEntity;
+pub use verify::CheckOutcome;

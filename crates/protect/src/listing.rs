@@ -87,7 +87,8 @@ impl Engine {
             listing.snapshots.into_iter().filter(|stored| fits(stored)).collect();
         if let Some(entity) = &wanted.entity {
             // The entity itself before a larger one that contains it, the nearest first.
-            let rank = |stored: &StoredSnapshot| nearness(&stored.entity, &stored.snapshot.paths, entity);
+            let rank =
+                |stored: &StoredSnapshot| nearness(&stored.entity, &stored.snapshot.paths, entity);
             let best = found.iter().filter_map(rank).max();
             found.retain(|stored| best.is_some() && rank(stored) == best);
         }
@@ -127,9 +128,8 @@ fn nearness(stored: &EntityName, paths: &[String], meant: &EntityName) -> Option
         return None;
     }
     let path = stored_path(meant);
-    let depth = |above: &[u8]| {
-        is_within(&path, above).then(|| crate::identity::components(above).len())
-    };
+    let depth =
+        |above: &[u8]| is_within(&path, above).then(|| crate::identity::components(above).len());
     let own = depth(&stored_path(stored));
     paths.iter().filter_map(|above| depth(above.as_bytes())).chain(own).max()
 }

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use alidade_entity::{
-    Class, Cx, Ending, EntryNo, Place, ProtectedEntity, ReadOptions, Reading, Source, TreeSource, Visit,
+    Class, Cx, Ending, EntryNo, Place, ProtectedEntity, ReadOptions, Reading, Source, TreeSource,
+    Visit,
 };
 use alidade_model::{
-    Bytes, Consistency, ContentName, Counts, Entry, EntityName, Exclusions, Host, Kind, Omissions,
-    Outcome, Rule, RunId, Selection, Shape, SnapshotId, Status, Time, Verb,
+    Bytes, Checks, Consistency, ContentName, Counts, EntityName, Entry, Exclusions, Host, Kind,
+    Omissions, Outcome, Rule, RunId, Selection, Shape, SnapshotId, Status, Time, Verb,
 };
 use alidade_repository::{
     BlobId, Compression, Indexed, Lock, Node, Snapshot, Summary, Writer, WriterOptions,
 };
 
 use crate::base::{Base, BaseHoles};
-use crate::copy::{Copied, copy_tree};
 use crate::convert::version_of;
+use crate::copy::{Copied, copy_tree};
 use crate::identity::{StoredSnapshot, is_within, stored_path, tags};
 use crate::listing::{Wanted, Which};
 use crate::record::{ContentDoc, EntityDoc, OutcomeDoc};
@@ -122,7 +123,10 @@ impl Engine {
         let live = self.parts.registry.open(self.cx(), &entity.live()).await?;
         let host = how.host.clone().unwrap_or_else(|| self.parts.identity.host.clone());
         let mut options = how.clone();
-        options.selection.rules.extend(self.parts.own.iter().filter(|rule| concerns(rule, entity)).cloned());
+        options
+            .selection
+            .rules
+            .extend(self.parts.own.iter().filter(|rule| concerns(rule, entity)).cloned());
         crate::filter::Filter::of(&options.selection)?;
         let mut plan = ProtectPlan {
             entity: entity.clone(),
@@ -163,7 +167,7 @@ impl Engine {
             Ok(outcome) => outcome,
             Err(first) => {
                 // What is in finished packs is kept for the next run.
-                let kept = writer.abandon(cx).and_then(|()| lock.release(cx));
+                let kept = writer.abandon(cx).and_then(|()| lock.release());
                 return Err(match kept {
                     Ok(()) => first,
                     Err(second) => first.then(second.into()),
@@ -177,7 +181,7 @@ impl Engine {
 
     /// Lets go of a lock after a success; that it could not is worth a note, not a failure.
     pub(crate) fn released(&self, lock: Lock, mut outcome: Outcome) -> Result<Outcome> {
-        if let Err(error) = lock.release(self.cx()) {
+        if let Err(error) = lock.release() {
             outcome.notes.push(format!("the lock could not be removed: {error}"));
         }
         Ok(outcome)
@@ -249,7 +253,8 @@ impl Engine {
     fn survey(&self, reading: Reading, parent: Option<&StoredSnapshot>) -> Result<Survey> {
         let indexed = self.index()?;
         let base = self.base(&indexed, parent)?;
-        let mut survey = Surveyor { cx: self.cx(), base, open: Vec::new(), next: 0, survey: Survey::default() };
+        let mut survey =
+            Surveyor { cx: self.cx(), base, open: Vec::new(), next: 0, survey: Survey::default() };
         let mut source = tree(reading.source)?;
         for entry in source.trail().to_vec() {
             survey.enter(&entry);
@@ -322,13 +327,13 @@ impl Surveyor<'_> {
                 let counts = &mut self.survey.counts;
                 counts.files += 1;
                 self.survey.bytes += size;
-                match found {
-                    Some(node) if entry.version.matches(&version_of(&node)) => counts.unchanged += 1,
-                    Some(_) => counts.changed += 1,
+                let same = found.as_ref().map(|node| entry.version.matches(&version_of(node)));
+                match same {
+                    Some(true) => counts.unchanged += 1,
+                    Some(false) => counts.changed += 1,
                     None => counts.new += 1,
                 }
-                let unchanged = found.is_some_and(|node| entry.version.matches(&version_of(&node)));
-                self.survey.to_read += if unchanged { 0 } else { size };
+                self.survey.to_read += if same == Some(true) { 0 } else { size };
             }
         }
     }
@@ -362,7 +367,9 @@ impl Storing<'_> {
                 outcome.snapshot_file = Some(parent.file.to_string());
                 outcome.entity = parent.entity_id();
             }
-            outcome.notes.push("nothing differs from the parent; no snapshot was written".to_owned());
+            outcome
+                .notes
+                .push("nothing differs from the parent; no snapshot was written".to_owned());
             return Ok(outcome);
         }
         let record = self.entity_doc(&outcome)?;
@@ -374,6 +381,7 @@ impl Storing<'_> {
         outcome.bytes.stored = stats.stored;
         outcome.checks.self_checked = stats.self_checked;
         outcome.checks.new_blobs = stats.data_new + stats.trees_new;
+        self.insist_on_self_check(&mut outcome);
         outcome.ended = cx.now();
         Ok(outcome)
     }
@@ -383,7 +391,8 @@ impl Storing<'_> {
         let stats = self.writer.stats();
         let mut counts = copied.counts;
         let theirs = copied.sink.counts;
-        (counts.new, counts.changed, counts.unchanged) = (theirs.new, theirs.changed, theirs.unchanged);
+        (counts.new, counts.changed, counts.unchanged) =
+            (theirs.new, theirs.changed, theirs.unchanged);
         counts.sparse = theirs.sparse;
         let mut omissions = copied.omissions;
         omissions.append(copied.sink.omissions);
@@ -420,8 +429,19 @@ impl Storing<'_> {
         outcome
     }
 
+    /// A self-check that was asked for and did not happen is no success.
+    fn insist_on_self_check(&self, outcome: &mut Outcome) {
+        let Checks { self_checked, new_blobs, .. } = outcome.checks;
+        if self.plan.options.self_check && self_checked < new_blobs {
+            outcome.status = Status::Omissions;
+            let note = format!("only {self_checked} of {new_blobs} new blobs were self-checked");
+            outcome.notes.push(note);
+        }
+    }
+
     fn unchanged(&self, stored: &Stored, outcome: &Outcome) -> Result<bool> {
-        let Some(parent) = self.plan.parent.as_ref().filter(|_| self.plan.options.skip_if_unchanged)
+        let Some(parent) =
+            self.plan.parent.as_ref().filter(|_| self.plan.options.skip_if_unchanged)
         else {
             return Ok(false);
         };

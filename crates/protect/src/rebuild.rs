@@ -25,7 +25,7 @@ impl Engine {
         let lock = self.lock()?;
         let rebuilt = self.rebuild();
         if let Some(lock) = lock {
-            lock.release(self.cx())?;
+            lock.release()?;
         }
         rebuilt
     }
@@ -68,7 +68,11 @@ impl Engine {
     ///
     /// # Errors
     /// When it does not read.
-    pub fn outcome_of(&self, indexed: &Arc<Indexed>, stored: &StoredSnapshot) -> Result<Option<Outcome>> {
+    pub fn outcome_of(
+        &self,
+        indexed: &Arc<Indexed>,
+        stored: &StoredSnapshot,
+    ) -> Result<Option<Outcome>> {
         let cx = self.cx();
         let mut doc = match stored.origin {
             Origin::Foreign => return Ok(None),
@@ -80,7 +84,8 @@ impl Engine {
                 }
             }
             Origin::Evidence => {
-                let Some(content) = own_file(cx, indexed, stored.snapshot.tree, EVIDENCE_FILE)? else {
+                let Some(content) = own_file(cx, indexed, stored.snapshot.tree, EVIDENCE_FILE)?
+                else {
                     return Ok(None);
                 };
                 let mut blobs = Blobs::new(cx.clone(), Arc::clone(indexed), content);

@@ -1,8 +1,8 @@
 //! What this engine writes down about a run: the JSON form of an outcome, and `entity.json`.
 
 use alidade_model::{
-    Bytes, Checks, Consistency, Counts, Digest, Exclusions, Omission, OmissionKind, Omissions, Outcome,
-    Status, Time, Verb, decode_object, encode_object,
+    Bytes, Checks, Consistency, Counts, Digest, Exclusions, Omission, OmissionKind, Omissions,
+    Outcome, Status, Time, Verb, decode_object, encode_object,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

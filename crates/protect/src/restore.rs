@@ -4,9 +4,8 @@ use alidade_entity::{
     Class, CopyMode, CopyOptions, Params, ProtectedEntity, ReadOptions, RestorePlan, Sink, Visit,
 };
 use alidade_model::{
-    Bytes, Checks, ContentName, Counts, Kind, Outcome, Rule, RunId, Selection, Status, Time, Verb,
+    Bytes, Checks, ContentName, Counts, Kind, Outcome, Rule, RunId, Selection, Status, Verb,
 };
-use std::sync::Arc;
 
 use crate::copy::copy_tree;
 use crate::filter::Filter;

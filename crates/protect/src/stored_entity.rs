@@ -124,7 +124,10 @@ impl ProtectedEntity for StoredEntity {
 
     async fn read(&self, cx: &Cx, what: &ContentName, how: &ReadOptions) -> Result<Reading> {
         if *what != ContentName::data() {
-            return Err(Error::new(Class::NotFound, format!("find the content {what} of {}", self.id)));
+            return Err(Error::new(
+                Class::NotFound,
+                format!("find the content {what} of {}", self.id),
+            ));
         }
         self.walk(cx, Filter::of(&how.selection)?)
     }
@@ -192,7 +195,9 @@ impl Read for Blobs {
             };
             self.blob.clear();
             self.at = 0;
-            if let Err(error) = self.indexed.read_blob(&self.cx, BlobKind::Data, &id, &mut self.blob) {
+            if let Err(error) =
+                self.indexed.read_blob(&self.cx, BlobKind::Data, &id, &mut self.blob)
+            {
                 let text = error.to_string();
                 self.failed = Some(error);
                 return Err(std::io::Error::other(text));

@@ -91,7 +91,12 @@ impl StoredSource {
             return Ok(true);
         }
         let Some(entry) = entry_of(&node) else {
-            self.omit(&node.name, OmissionKind::Unrepresentable, "create an entry of a kind this program does not know", out);
+            self.omit(
+                &node.name,
+                OmissionKind::Unrepresentable,
+                "create an entry of a kind this program does not know",
+                out,
+            );
             return Ok(true);
         };
         let up = self.path.len();
@@ -134,9 +139,14 @@ impl StoredSource {
             self.path.truncate(up);
             return Ok(true);
         }
-        let subtree = node.subtree.ok_or_else(|| Error::new(Class::Damaged, "find the tree of a stored directory"));
+        let subtree = node
+            .subtree
+            .ok_or_else(|| Error::new(Class::Damaged, "find the tree of a stored directory"));
         let nodes = subtree.and_then(|tree| {
-            self.walk.indexed.tree(cx, tree).map_err(|error| as_entity("read a stored directory", error))
+            self.walk
+                .indexed
+                .tree(cx, tree)
+                .map_err(|error| as_entity("read a stored directory", error))
         });
         if !hold {
             self.hash(&entry, None);
@@ -354,7 +364,8 @@ impl StoredReader {
             };
             let len = self.indexed.plain_len(BlobKind::Data, &id).map_or(0, u64::from);
             // Blobs that lie wholly before the wanted offset are passed over without being read.
-            let passed = (self.at - next).checked_div(len).unwrap_or(u64::from(count - self.of_run));
+            let passed =
+                (self.at - next).checked_div(len).unwrap_or(u64::from(count - self.of_run));
             let passed = u32::try_from(passed).unwrap_or(u32::MAX).min(count - self.of_run);
             self.blob.clear();
             self.blob_at = next + u64::from(passed) * len;

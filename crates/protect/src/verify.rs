@@ -5,6 +5,9 @@ use alidade_repository::{CheckOptions, CheckSummary, Finding};
 
 use crate::{Engine, Result, name};
 
+/// Findings that the record of a check names; all are told while it runs, and all are counted.
+const NAMED: usize = 100;
+
 /// What came of a check.
 #[derive(Debug)]
 pub struct CheckOutcome {
@@ -22,27 +25,20 @@ impl Engine {
     ///
     /// # Errors
     /// When the repository could not be checked.
-    pub fn check(
-        &self,
-        read_data: bool,
-        each: &mut dyn FnMut(&Finding),
-    ) -> Result<CheckOutcome> {
+    pub fn check(&self, read_data: bool, each: &mut dyn FnMut(&Finding)) -> Result<CheckOutcome> {
         let cx = self.cx();
         let started = cx.now();
         let lock = self.lock()?;
         let mut findings = Vec::new();
-        let summary = alidade_repository::check(
-            &self.parts.repository,
-            cx,
-            CheckOptions { read_data },
-            &mut |finding| {
-                each(&finding);
-                if findings.len() < 100 {
-                    findings.push(finding.to_string());
-                }
-            },
-        )?;
-        let damaged = summary.errors > 0;
+        let options = CheckOptions { read_data, parallel: self.parts.workers };
+        let repository = &self.parts.repository;
+        let summary = repository.check(cx, options, &mut |finding| {
+            each(&finding);
+            if findings.len() < NAMED {
+                findings.push(finding.to_string());
+            }
+        })?;
+        let damaged = summary.damage > 0;
         let mut outcome = Outcome {
             run: name::run(cx)?,
             verb: Verb::Check,
@@ -57,7 +53,7 @@ impl Engine {
             omissions: alidade_model::Omissions::default(),
             excluded: alidade_model::Exclusions::new(),
             consistency: None,
-            checks: Checks { verified: summary.blobs_verified, ..Checks::default() },
+            checks: Checks { verified: summary.blobs_read, ..Checks::default() },
             notes: findings,
             started,
             ended: cx.now(),

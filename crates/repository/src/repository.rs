@@ -11,9 +11,10 @@ use crate::config::Config;
 use crate::crypto::{self, MasterKey};
 use crate::files::{self, Files};
 use crate::polynomial::Polynomial;
+use crate::snapshot::Snapshot;
 use crate::{
     Body, Error, FileId, FileKind, Lock, LockEntry, LockMode, LockOptions, Password, Result, Store,
-    config, envelope, lock,
+    config, envelope, lock, snapshot,
 };
 
 pub use keys::{KeyEntry, KeyOptions};
@@ -126,6 +127,49 @@ impl Repository {
     /// Its sealed files.
     pub(crate) fn files(&self) -> &Arc<Files> {
         &self.files
+    }
+
+    /// Calls `each` for every snapshot file, ascending by id. One that cannot be read does not hide
+    /// the others: it comes as the error it is.
+    ///
+    /// # Errors
+    /// When the files cannot be listed, `each` fails, or the run is told to stop.
+    pub fn each_snapshot(
+        &self,
+        cx: &Cx,
+        each: &mut dyn FnMut(FileId, Result<Snapshot>) -> Result<()>,
+    ) -> Result<()> {
+        for (id, _) in self.files.list(FileKind::Snapshot)? {
+            cx.check()?;
+            match self.snapshot(&id) {
+                // Removed since it was listed.
+                Err(Error::NotFound { .. }) => {}
+                snapshot => each(id, snapshot)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Every snapshot file, ascending by id, as [`Self::each_snapshot`] gives them.
+    ///
+    /// # Errors
+    /// When the files cannot be listed, or the run is told to stop.
+    pub fn snapshots(&self, cx: &Cx) -> Result<Vec<(FileId, Result<Snapshot>)>> {
+        let mut all = Vec::new();
+        self.each_snapshot(cx, &mut |id, snapshot| {
+            all.push((id, snapshot));
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// One snapshot.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Damaged`], [`Error::Store`].
+    pub fn snapshot(&self, id: &FileId) -> Result<Snapshot> {
+        let json = self.files.read(FileKind::Snapshot, id, snapshot::MAX_LEN)?;
+        Snapshot::decode(&json).map_err(|error| error.of(format!("snapshot {id}")))
     }
 
     /// The one snapshot whose id begins with `prefix`, in lower-case hex.
