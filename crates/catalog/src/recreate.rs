@@ -62,7 +62,8 @@ impl Catalog {
 }
 
 fn salvage(old: &Path) -> Salvage {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // Read only: the old files stay as they were found, the log too.
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(old, flags)?;
     let intact: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if intact != "ok" {

@@ -119,7 +119,34 @@ fn a_deleted_catalog_comes_back_and_says_that_local_history_is_gone_once() {
     let unknown = RebuildReport { local_runs_lost: None, tasks_lost: None, ..report() };
     assert_eq!(second.replace_derived(&hex(1), &rows()).unwrap(), unknown);
     assert_eq!(contents(&second), before);
-    assert_eq!(second.replace_derived(&hex(1), &rows()).unwrap(), report());
+    let mut grown = rows();
+    grown.runs.push(run(Some(1), "of-another-host", 9));
+    let again = RebuildReport { runs: 3, ..report() };
+    assert_eq!(second.replace_derived(&hex(1), &grown).unwrap(), again, "said once");
+}
+
+#[test]
+fn a_recreated_catalog_takes_nothing_from_the_log_of_the_old_one_and_counts_what_is_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("source.sqlite");
+    let open = Catalog::open(&source).unwrap();
+    open.put_repository(&hex(1), "/r", Time::new(5, 0)).unwrap();
+    open.put_run(&run(Some(1), "in-the-log", 7)).unwrap();
+    // What a killed process leaves: a database and a log that was not played into it.
+    let path = directory.path().join("catalog.sqlite");
+    for suffix in ["", "-wal"] {
+        let name = |base: &str| directory.path().join(format!("{base}{suffix}"));
+        fs::copy(name("source.sqlite"), name("catalog.sqlite")).unwrap();
+    }
+    let log = fs::read(directory.path().join("catalog.sqlite-wal")).unwrap();
+    assert!(!log.is_empty());
+
+    let catalog = Catalog::recreate(&path).unwrap().catalog;
+    assert!(catalog.repositories().unwrap().is_empty());
+    assert_eq!(fs::read(directory.path().join("catalog.sqlite.broken-1-wal")).unwrap(), log);
+    catalog.put_repository(&hex(1), "/r", Time::new(5, 0)).unwrap();
+    let found = catalog.replace_derived(&hex(1), &Derived::default()).unwrap();
+    assert_eq!(found.local_runs_lost, Some(1));
 }
 
 /// Writes a catalog with one rebuilt run, two local runs and a task, and closes it.

@@ -184,9 +184,13 @@ fn evidence_tasks_and_locks_come_back_as_they_were_put() {
         created: Time::new(8, 1),
     };
     catalog.record_lock(&lock).unwrap();
-    assert_eq!(catalog.recorded_locks(&hex(3)).unwrap(), [lock]);
-    catalog.forget_lock(&hex(3), &hex(5)).unwrap();
+    let later = LockRow { file_id: hex(5), created: Time::new(9, 0), ..lock.clone() };
+    catalog.record_lock(&later).unwrap();
+    assert_eq!(catalog.recorded_locks(&hex(3)).unwrap(), [lock, later.clone()]);
+    catalog.forget_lock(&hex(3), &hex(6)).unwrap();
     catalog.forget_lock(&hex(3), &hex(4)).unwrap();
+    assert_eq!(catalog.recorded_locks(&hex(3)).unwrap(), [later]);
+    catalog.forget_lock(&hex(3), &hex(5)).unwrap();
     assert!(catalog.recorded_locks(&hex(3)).unwrap().is_empty());
 }
 
