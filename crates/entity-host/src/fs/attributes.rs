@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use alidade_model::Xattr;
+use alidade_model::{Sabotage, Xattr};
 use rustix::fs::{self, XattrFlags};
 use rustix::io::{Errno, Result};
 
@@ -55,6 +55,12 @@ pub(crate) fn read(object: Object<'_>) -> Attributes {
         }
     }
     attributes.found.sort();
+    if Sabotage::LoseXattr.is_on() {
+        attributes.found.retain(|xattr| !xattr.name.starts_with(b"user."));
+    }
+    if Sabotage::LoseAcl.is_on() {
+        attributes.found.retain(|xattr| !xattr.name.starts_with(b"system.posix_acl_"));
+    }
     attributes
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alidade_entity::{Class, Cx, Error, OpenFile, Piece, ReadFile, Result, Verdict};
-use alidade_model::{Hole, Kind, Metadata, Time};
+use alidade_model::{Hole, Kind, Metadata, Sabotage, Time};
 use rustix::fs::{Mode, OFlags, SeekFrom, Statx, openat, seek};
 use rustix::io::{Errno, pread, retry_on_intr};
 
@@ -231,6 +231,9 @@ impl ReadFile for OpenedFile {
             Range::Data { end } => {
                 self.read(end, buf).map_err(|error| failed(&self.text, error))?;
                 self.at += buf.len() as u64;
+                if Sabotage::DropLastChunk.is_on() && self.at == self.range.size {
+                    buf.clear();
+                }
                 Ok((!buf.is_empty()).then_some(Piece::Data { at }))
             }
         }

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use alidade_model::{Kind, Metadata, Time, Version};
+use alidade_model::{Kind, Metadata, Sabotage, Time, Version};
 use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, makedev, statx};
 use rustix::io::Result;
 
@@ -89,5 +89,6 @@ pub(crate) fn version_of(metadata: &Metadata, keeps_inodes: bool) -> Version {
 
 /// A time of the system.
 pub(crate) fn time_of(time: StatxTimestamp) -> Time {
-    Time::new(time.tv_sec, time.tv_nsec)
+    let nanos = if Sabotage::LoseNanoseconds.is_on() { 0 } else { time.tv_nsec };
+    Time::new(time.tv_sec, nanos)
 }

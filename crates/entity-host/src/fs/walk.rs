@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use alidade_entity::{Cx, Error, Result, TreeSource, Visit};
-use alidade_model::{Entry, Kind, Metadata, Omission, OmissionKind};
+use alidade_model::{Entry, Kind, Metadata, Omission, OmissionKind, Sabotage};
 use rustix::fs::{Mode, OFlags, Statx, openat, readlinkat};
 use rustix::io::Errno;
 
@@ -83,6 +83,8 @@ pub(crate) struct Walk {
     payload: usize,
     /// False until the root was listed: until then a failure is the walk's.
     root_is_met: bool,
+    /// True when a file was left out, for [`Sabotage::SkipFile`].
+    has_skipped: bool,
     done: bool,
 }
 
@@ -113,6 +115,7 @@ impl Walk {
             keeps_inodes: HashMap::new(),
             payload: 0,
             root_is_met: false,
+            has_skipped: false,
             done: false,
             tally,
             filter,
@@ -273,6 +276,10 @@ impl Walk {
         let keeps = level.keeps_inodes && level.identity.0 == device_of(stat);
         let version = version_of(&metadata, keeps);
         let entry = Entry { name: name.to_vec(), metadata, version };
+        if Sabotage::SkipFile.is_on() && kind == Kind::File && !self.has_skipped {
+            self.has_skipped = true;
+            return;
+        }
         out.push(if kind == Kind::File {
             let file = FoundFile::new(&level.dir, name, failed, &self.tally);
             Visit::File(entry, Box::new(file))
@@ -302,8 +309,10 @@ impl Walk {
                     return self.fail_or_omit(omission, error, out);
                 }
                 let entry = self.directory_entry(name, stat, Object::Named(parent.as_fd(), name));
-                out.extend([Visit::Enter(entry), Visit::Omit(omission), Visit::Leave]);
-                return Ok(());
+                out.push(Visit::Enter(entry));
+                let omitted = self.fail_or_omit(omission, error, out);
+                out.push(Visit::Leave);
+                return omitted;
             }
         };
         let entry = self.directory_entry(name, &stat, Object::Open(fd.as_fd()));
@@ -367,7 +376,10 @@ impl Walk {
     /// Reports an entry that cannot be read; when it is the root, the walk fails.
     fn fail_or_omit(&self, omission: Omission, error: Errno, out: &mut Vec<Visit>) -> Result<()> {
         if self.root_is_met {
-            out.push(Visit::Omit(omission));
+            let denied = omission.kind == OmissionKind::PermissionDenied;
+            if !(denied && Sabotage::SwallowPermissionError.is_on()) {
+                out.push(Visit::Omit(omission));
+            }
             return Ok(());
         }
         Err(Error::io(format!("read {}", String::from_utf8_lossy(&omission.path)), error))

@@ -15,19 +15,8 @@ use rustix::fs::{
 
 use crate::copy::{assert_same, copy, options, sink};
 use crate::support::{
-    cx, make_deep, need_root, remove_deep, run, scratch, scratch_in_memory, walk,
+    acl, cx, make_deep, need_root, remove_deep, run, scratch, scratch_in_memory, walk,
 };
-
-/// An ACL as the kernel stores it: version 2, then tag, permissions and id of each entry.
-fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
-    let mut bytes = 2_u32.to_le_bytes().to_vec();
-    for (tag, permissions, id) in entries {
-        bytes.extend(tag.to_le_bytes());
-        bytes.extend(permissions.to_le_bytes());
-        bytes.extend(id.to_le_bytes());
-    }
-    bytes
-}
 
 /// One of everything a file system can hold.
 fn everything(top: &Path) -> PathBuf {

@@ -217,3 +217,14 @@ pub(crate) fn make_deep(top: &Path, levels: usize) {
 pub(crate) fn remove_deep(path: &Path) {
     run("rm", &["-rf", &path.to_string_lossy()]);
 }
+
+/// An ACL as the kernel stores it: version 2, then tag, permissions and id of each entry.
+pub(crate) fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut bytes = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(permissions.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
+}

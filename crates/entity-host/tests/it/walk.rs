@@ -7,10 +7,12 @@ use std::path::Path;
 use alidade_entity::{Class, Visit};
 use alidade_entity_host::Limits;
 use alidade_model::{Kind, OmissionKind, Rule, Time, Version};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, lsetxattr, mknodat, utimensat,
+};
 
 use crate::support::{
-    How, begin, cx, make_deep, need_root, remove_deep, run, scratch, scratch_in_memory, walk,
+    How, acl, begin, cx, make_deep, need_root, remove_deep, run, scratch, scratch_in_memory, walk,
     walk_with,
 };
 
@@ -138,6 +140,48 @@ fn every_kind_of_entry_has_its_metadata() {
     let version =
         Version::Stat { size: 5, mtime: plain.mtime, ctime: plain.ctime, inode: Some(plain.inode) };
     assert_eq!(walked.entry("all/file").version, version);
+}
+
+#[test]
+fn attributes_and_acls_are_read_whole_and_in_order() {
+    need_root();
+    let (_temp, top) = scratch();
+    let root = top.join("d");
+    file(&root.join("f"), b"x");
+    symlink("f", root.join("link")).expect("symlink");
+    let set = |name: &str, attribute: &str, value: &[u8]| {
+        lsetxattr(root.join(name), attribute, value, XattrFlags::empty())
+            .unwrap_or_else(|error| panic!("this test sets {attribute}: {error}"));
+    };
+    let large = [9; 3_000];
+    set("f", "user.z", b"");
+    set("f", "user.a", &large);
+    set("f", "trusted.t", b"\0\xff");
+    set("link", "trusted.l", b"of the link");
+    run("setfacl", &["-m", "u:1234:r", &root.join("f").to_string_lossy()]);
+    run("setfacl", &["-d", "-m", "u:1234:r", &root.to_string_lossy()]);
+    let walked = walk(&root);
+    let xattrs = |path: &str| -> Vec<(String, Vec<u8>)> {
+        let found = walked.entry(path).metadata.xattrs.iter();
+        found.map(|x| (String::from_utf8_lossy(&x.name).into_owned(), x.value.clone())).collect()
+    };
+    // Version 2, then tag, permissions and id of owner, user 1234, group, mask and others.
+    let none = u32::MAX;
+    let entries = [(1, 6, none), (2, 4, 1234), (4, 4, none), (16, 4, none), (32, 4, none)];
+    assert_eq!(
+        xattrs("d/f"),
+        [
+            ("system.posix_acl_access".to_owned(), acl(&entries)),
+            ("trusted.t".to_owned(), b"\0\xff".to_vec()),
+            ("user.a".to_owned(), large.to_vec()),
+            ("user.z".to_owned(), Vec::new()),
+        ]
+    );
+    assert_eq!(xattrs("d/link"), [("trusted.l".to_owned(), b"of the link".to_vec())]);
+    assert_eq!(xattrs("d").len(), 1);
+    assert_eq!(xattrs("d")[0].0, "system.posix_acl_default");
+    let opened = walked.file("d/f").open(&cx()).expect("open");
+    assert_eq!(opened.metadata().xattrs, walked.entry("d/f").metadata.xattrs);
 }
 
 #[test]
