@@ -42,6 +42,7 @@ impl Repository {
         password: &Password,
         options: &KeyOptions,
     ) -> Result<Arc<Self>> {
+        keys::refuse_empty(password)?;
         match store.len(FileKind::Config, CONFIG) {
             Ok(_) => return Err(Error::Exists { location: store.location() }),
             Err(Error::NotFound { .. }) => refuse_headless(&*store)?,

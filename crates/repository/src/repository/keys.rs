@@ -91,6 +91,14 @@ fn read(store: &dyn Store, id: &FileId) -> Result<KeyFile> {
     KeyFile::decode(&bytes).map_err(|error| error.of(format!("key {id}")))
 }
 
+/// Stock restic opens nothing with an empty password.
+pub(super) fn refuse_empty(password: &Password) -> Result<()> {
+    if password.is_empty() {
+        return Err(Error::Usage("a password must not be empty".to_owned()));
+    }
+    Ok(())
+}
+
 /// Stores a new key file for `master`, and reads it back: a repository whose only key does not open
 /// is lost.
 pub(super) fn write(
@@ -100,9 +108,7 @@ pub(super) fn write(
     password: &Password,
     options: &KeyOptions,
 ) -> Result<FileId> {
-    if password.is_empty() {
-        return Err(Error::Usage("a password must not be empty".to_owned()));
-    }
+    refuse_empty(password)?;
     let KeyOptions { kdf, host, username } = options;
     let made = Made { username, hostname: host, kdf: *kdf };
     let bytes = KeyFile::create(cx, master, password.bytes(), made)?.encode();

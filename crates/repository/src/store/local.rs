@@ -168,7 +168,7 @@ impl LocalStore {
         let failed = |error| Error::store(format!("list {}", dir.display()), error);
         let entries = match fs::read_dir(dir) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if nowhere(&error) => return Ok(()),
             Err(error) => return Err(failed(error)),
         };
         for entry in entries {
@@ -396,12 +396,16 @@ fn unsupported(error: &io::Error) -> bool {
 }
 
 fn absent(kind: FileKind, name: &str, verb: &str, path: &Path, error: io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            Error::NotFound { what: format!("{kind} {name}") }
-        }
-        _ => Error::store(format!("{verb} {}", path.display()), error),
+    if nowhere(&error) {
+        Error::NotFound { what: format!("{kind} {name}") }
+    } else {
+        Error::store(format!("{verb} {}", path.display()), error)
     }
+}
+
+/// True when a path leads nowhere, or through something that is no directory.
+fn nowhere(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn regular(
