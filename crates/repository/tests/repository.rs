@@ -6,10 +6,13 @@ use std::fs;
 use std::sync::{Arc, Barrier};
 
 use alidade_entity::Cx;
+use alidade_model::Time;
 use alidade_repository::crypto::MasterKey;
+use alidade_repository::envelope::encode_unpacked;
 use alidade_repository::key::Made;
 use alidade_repository::{
-    Body, Error, FileId, FileKind, Kdf, KeyFile, KeyOptions, Password, Repository, Result,
+    BlobId, Body, Error, FileId, FileKind, Kdf, KeyFile, KeyOptions, Password, Repository, Result,
+    Snapshot,
 };
 use alidade_testkit::TestCx;
 use fixture::{Fixture, light, names, only, overwrite, password, store};
@@ -327,4 +330,47 @@ fn nothing_secret_is_printed() {
     for secret in ["secret", "polynomial", "salt", "data"] {
         assert!(!printed.contains(secret), "{secret} in {printed}");
     }
+}
+
+#[test]
+fn a_damaged_snapshot_hides_no_other() {
+    let test = TestCx::seeded(1);
+    let made = Fixture::new(test.cx());
+    let good = |n: i64| {
+        let mut snapshot = Snapshot::new(Time::new(n, 0), BlobId::of(b"tree"));
+        snapshot.hostname = format!("host {n}");
+        made.put(
+            FileKind::Snapshot,
+            &encode_unpacked(&made.master, test.cx(), &snapshot.encode()).unwrap(),
+        )
+    };
+    let (first, second) = (good(1), good(2));
+    let sealed = encode_unpacked(&made.master, test.cx(), b"{}").unwrap();
+    let mut bad = vec![made.put(FileKind::Snapshot, &sealed), made.put(FileKind::Snapshot, b"x")];
+    let bomb = vec![b' '; 65 << 20];
+    let bomb = encode_unpacked(&made.master, test.cx(), &bomb).unwrap();
+    bad.push(made.put(FileKind::Snapshot, &bomb));
+    let misnamed = FileId::of(b"another name");
+    fs::write(made.path("snapshots").join(misnamed.to_string()), &sealed).unwrap();
+    bad.push(misnamed);
+    let empty = FileId::of(b"empty");
+    fs::write(made.path("snapshots").join(empty.to_string()), b"").unwrap();
+    bad.push(empty);
+
+    let all = made.repo.snapshots(test.cx()).unwrap();
+    assert_eq!(all.len(), 7);
+    for (id, snapshot) in all {
+        if id == first || id == second {
+            assert!(snapshot.unwrap().hostname.starts_with("host "));
+        } else {
+            assert!(bad.contains(&id));
+            assert_eq!(damage(snapshot).0, format!("snapshot {id}"));
+            assert_eq!(damage(made.repo.snapshot(&id)).0, format!("snapshot {id}"));
+        }
+    }
+    assert_eq!(made.repo.snapshot(&first).unwrap().hostname, "host 1");
+    let absent = made.repo.snapshot(&FileId::of(b"absent"));
+    assert!(matches!(absent, Err(Error::NotFound { .. })), "{absent:?}");
+    test.cancel();
+    assert!(matches!(made.repo.snapshots(test.cx()), Err(Error::Cancelled)));
 }
