@@ -14,6 +14,10 @@ pub(super) fn check(room: &Room) -> Vec<Complaint> {
     if !room.manifest.lints.workspace {
         complaints.push(Complaint::new(&place, "[lints] workspace = true is missing"));
     }
+    let default = room.manifest.features.get("default");
+    if default.is_some_and(|features| features.iter().any(|feature| feature.contains("sabotage"))) {
+        complaints.push(Complaint::new(&place, "`sabotage` is a default feature"));
+    }
     for (name, value) in tables(room).into_iter().flatten() {
         let table = value.as_table();
         let inherited = table.and_then(|table| table.get("workspace")?.as_bool()) == Some(true);
@@ -78,6 +82,16 @@ mod tests {
     #[test]
     fn a_room_without_the_lints_of_the_workspace_is_red() {
         assert_eq!(complaints("model", ""), 1);
+    }
+
+    #[test]
+    fn breaking_on_purpose_is_no_default() {
+        let optional = "[features]\nsabotage = []";
+        assert_eq!(complaints("model", &format!("{LINTS}{optional}")), 0);
+        for default in ["'sabotage'", "'alidade-model/sabotage'"] {
+            let rest = format!("{LINTS}{optional}\ndefault = [{default}]");
+            assert_eq!(complaints("model", &rest), 1, "{default}");
+        }
     }
 
     #[test]

@@ -10,6 +10,10 @@ const LINES: usize = 600;
 /// How the first line of a longer file begins; the reason follows.
 const REASON: &str = "// long: ";
 
+/// The one file that may ask the environment below the faces: it breaks the program on purpose,
+/// behind a feature that no default holds.
+const BROKEN_ON_PURPOSE: &str = "model/src/sabotage.rs";
+
 /// Names that say nothing about what is inside.
 const NO_NOUNS: &[&str] =
     &["util", "utils", "common", "misc", "manager", "managers", "helper", "helpers"];
@@ -31,7 +35,9 @@ pub(super) fn check(room: &Room) -> Vec<Complaint> {
         complaints.extend(length(source, production.len()));
         if !WITH_A_FACE.contains(&room.short_name()) {
             complaints.extend(printing(source, &production));
-            complaints.extend(environment(source, &production));
+            if !source.path.ends_with(BROKEN_ON_PURPOSE) {
+                complaints.extend(environment(source, &production));
+            }
         }
     }
     complaints
@@ -228,6 +234,7 @@ mod tests {
         for asked in ["std::env::var_os(\"A\")", "env::args()", "std::env::temp_dir()"] {
             is_red(FILE, &format!("fn a() {{\n    {asked};\n}}\n"));
         }
+        is_silent("crates/model/src/sabotage.rs", "fn a() {\n    std::env::var(\"A\");\n}\n");
         is_red(FILE, "use std::env::{args, var};\n");
         is_silent(
             FILE,

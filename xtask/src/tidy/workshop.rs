@@ -33,6 +33,8 @@ pub(super) struct Source {
 pub(super) struct Manifest {
     pub(super) package: Package,
     #[serde(default)]
+    pub(super) features: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
     pub(super) lints: Inherited,
     #[serde(default)]
     pub(super) dependencies: Dependencies,
