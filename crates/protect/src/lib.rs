@@ -19,6 +19,7 @@ mod holes;
 mod identity;
 mod listing;
 mod name;
+mod placed;
 mod protect;
 mod rebuild;
 mod record;

@@ -19,6 +19,7 @@ use crate::convert::version_of;
 use crate::copy::{Copied, copy_tree};
 use crate::identity::{StoredSnapshot, is_within, stored_path, tags};
 use crate::listing::{Wanted, Which};
+use crate::placed::placed;
 use crate::record::{ContentDoc, EntityDoc, OutcomeDoc};
 use crate::stored_entity::StoredEntity;
 use crate::stored_sink::{Stored, StoredSink};
@@ -140,7 +141,7 @@ impl Engine {
         };
         if survey {
             let reading = self.read(live.as_ref(), &plan.options.selection).await?;
-            plan.survey = Some(self.survey(reading, plan.parent.as_ref())?);
+            plan.survey = Some(self.survey(entity, reading, plan.parent.as_ref())?);
         }
         Ok(plan)
     }
@@ -250,12 +251,17 @@ impl Engine {
     }
 
     /// Walks a source and counts, comparing with the parent, reading no content.
-    fn survey(&self, reading: Reading, parent: Option<&StoredSnapshot>) -> Result<Survey> {
+    fn survey(
+        &self,
+        entity: &EntityName,
+        reading: Reading,
+        parent: Option<&StoredSnapshot>,
+    ) -> Result<Survey> {
         let indexed = self.index()?;
         let base = self.base(&indexed, parent)?;
         let mut survey =
             Surveyor { cx: self.cx(), base, open: Vec::new(), next: 0, survey: Survey::default() };
-        let mut source = tree(reading.source)?;
+        let mut source = placed(entity, tree(reading.source)?);
         for entry in source.trail().to_vec() {
             survey.enter(&entry);
         }
@@ -351,7 +357,7 @@ struct Storing<'a> {
 impl Storing<'_> {
     fn run(&self, reading: Reading) -> Result<Outcome> {
         let cx = self.engine.cx();
-        let mut source = tree(reading.source)?;
+        let mut source = placed(&self.plan.entity, tree(reading.source)?);
         let base = self.engine.base(self.indexed, self.plan.parent.as_ref())?;
         let trail = source.trail().len();
         let sink = StoredSink::new(self.indexed, self.writer, self.indexed.gear(), base, trail);

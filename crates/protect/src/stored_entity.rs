@@ -73,15 +73,36 @@ impl StoredEntity {
         }))
     }
 
+    fn placed_tree(&self, cx: &Cx, path: &[u8]) -> Result<BlobId> {
+        let mut tree = self.stored.snapshot.tree;
+        for name in components(path) {
+            let node = child(cx, &self.indexed, tree, name)
+                .map_err(|error| as_entity("find the entity in its snapshot", error))?;
+            tree = node.and_then(|node| node.subtree).ok_or_else(|| {
+                Error::new(Class::Damaged, format!("find {} in its snapshot", self.id))
+            })?;
+        }
+        Ok(tree)
+    }
+
     /// Opens a walk through what the filter chooses.
     pub(crate) fn walk(&self, cx: &Cx, filter: Filter) -> Result<Reading> {
         let holes = self
             .hole_map(cx)
             .map_err(|error| as_entity("find the hole map of a snapshot", error))?;
-        let trail = components(&stored_path(&self.stored.entity)).len().saturating_sub(1);
+        let path = stored_path(&self.stored.entity);
+        let depth = components(&path).len();
+        // A file system's tree is read from the top, so that a restore makes its path again; any other
+        // from where it was placed.
+        let (root, top, trail) = if self.stored.entity.type_name.as_str() == "fs" {
+            (self.stored.snapshot.tree, Vec::new(), depth.saturating_sub(1))
+        } else {
+            (self.placed_tree(cx, &path)?, path, depth)
+        };
         let (source, lease) = StoredSource::new(Walk {
             indexed: Arc::clone(&self.indexed),
-            root: self.stored.snapshot.tree,
+            root,
+            top,
             trail,
             filter,
             holes,

@@ -35,6 +35,8 @@ pub(crate) struct Findings {
 pub(crate) struct Walk {
     pub(crate) indexed: Arc<Indexed>,
     pub(crate) root: BlobId,
+    /// The absolute path of `root`; empty for the top of the snapshot.
+    pub(crate) top: Vec<u8>,
     /// Entries above this depth lead to the entity and are not in its digest.
     pub(crate) trail: usize,
     pub(crate) filter: Filter,
@@ -64,8 +66,14 @@ impl StoredSource {
         let findings = Arc::new(Findings::default());
         let digest = walk.filter.takes_everything().then(ContentDigest::new);
         let lease = StoredLease { findings: Arc::clone(&findings) };
-        let source =
-            Self { walk, levels: Vec::new(), path: Vec::new(), digest, findings, started: false };
+        let source = Self {
+            path: walk.top.clone(),
+            walk,
+            levels: Vec::new(),
+            digest,
+            findings,
+            started: false,
+        };
         (source, lease)
     }
 
@@ -87,7 +95,7 @@ impl StoredSource {
     }
 
     fn node(&mut self, cx: &Cx, node: Node, out: &mut Vec<Visit>) -> Result<bool> {
-        if self.levels.len() == 1 && node.name == OWN_DIR.as_bytes() {
+        if self.levels.len() == 1 && self.walk.top.is_empty() && node.name == OWN_DIR.as_bytes() {
             return Ok(true);
         }
         let Some(entry) = entry_of(&node) else {

@@ -2,13 +2,15 @@
 //!
 //! It knows the sockets and the seam to the store, and panics when they are used against their order.
 //! Start at [`TestCx`] for time and chance, at [`plug`] for Protected Entities, at [`store`] for
-//! stores that fail.
+//! stores that fail, at [`Lab`] for a whole engine on one of them.
 
 mod cx;
 mod peer;
 
+pub mod lab;
 pub mod plug;
 pub mod store;
 
 pub use cx::{TestChance, TestClock, TestCx};
+pub use lab::Lab;
 pub use peer::peer;

@@ -1,0 +1,111 @@
+//! The engine with its plugs on a directory, in this process.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use alidade_entity::{Cancel, Cx};
+use alidade_model::{OmissionKind, Status};
+use alidade_testkit::Lab;
+use alidade_testkit::plug::{EtagTree, Node, Part};
+
+fn cx() -> Cx {
+    Cx::system(Cancel::default())
+}
+
+fn filled(lab: &Lab) {
+    let source = lab.source();
+    fs::create_dir_all(source.join("a/b/c")).unwrap();
+    fs::write(source.join("a/hello"), "hello").unwrap();
+    fs::write(source.join("a/empty"), "").unwrap();
+    let noise: Vec<u8> =
+        (0..6_000_000u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
+    fs::write(source.join("a/b/big"), &noise).unwrap();
+    fs::write(source.join("a/b/c/we\"ird\\name &<>"), "x").unwrap();
+    fs::hard_link(source.join("a/hello"), source.join("a/b/link")).unwrap();
+    symlink("nowhere/at all", source.join("a/sym")).unwrap();
+    let sparse = fs::File::create(source.join("sparse")).unwrap();
+    sparse.set_len(64 << 20).unwrap();
+    fs::set_permissions(source.join("a/hello"), fs::Permissions::from_mode(0o4751)).unwrap();
+}
+
+fn same(a: &Path, b: &Path) {
+    let diff =
+        Command::new("diff").arg("-r").arg("--no-dereference").arg(a).arg(b).output().unwrap();
+    assert!(diff.status.success(), "{}", String::from_utf8_lossy(&diff.stdout));
+}
+
+#[test]
+fn a_tree_comes_back_as_it_was_and_a_second_run_reads_nothing() {
+    let lab = Lab::new(&cx());
+    lab.init().unwrap();
+    filled(&lab);
+    let first = lab.protect().unwrap();
+    assert_eq!(first.status, Status::Done, "{first:?}");
+    assert_eq!(first.counts.files, 6);
+    assert_eq!(first.counts.sparse, 1);
+    assert_eq!(first.counts.new, 6);
+    assert!(first.digest.is_some());
+    assert_eq!(lab.check(true).unwrap(), Vec::<String>::new());
+
+    let target = lab.path("target");
+    let restored = lab.restore(&lab.latest().unwrap(), &target).unwrap();
+    assert_eq!(restored.status, Status::Done, "{restored:?}");
+    assert_eq!(restored.digest, first.digest);
+    let back = target.join(lab.source().strip_prefix("/").unwrap());
+    same(&lab.source(), &back);
+    let sparse = fs::metadata(back.join("sparse")).unwrap();
+    assert_eq!((sparse.size(), sparse.blocks()), (64 << 20, 0));
+    let (one, two) =
+        (fs::metadata(back.join("a/hello")).unwrap(), fs::metadata(back.join("a/b/link")).unwrap());
+    assert_eq!(one.ino(), two.ino());
+    assert_eq!(one.mode() & 0o7777, 0o4751);
+
+    let second = lab.protect().unwrap();
+    assert_eq!(second.counts.unchanged, 6);
+    assert_eq!(second.bytes.read, 0);
+    assert_eq!(second.digest, first.digest);
+    assert_eq!(second.counts.sparse, 1, "the hole map is carried over");
+}
+
+#[test]
+fn the_catalog_comes_back_from_the_repository_alone() {
+    let lab = Lab::new(&cx());
+    lab.init().unwrap();
+    filled(&lab);
+    lab.protect().unwrap();
+    lab.check(true).unwrap();
+    let before = lab.engine().unwrap().catalog().runs(&Default::default(), 10).unwrap();
+    fs::remove_file(lab.path("catalog.sqlite")).unwrap();
+    let engine = lab.engine().unwrap();
+    let (report, broken) = engine.rebuild_catalog().unwrap();
+    assert_eq!(broken, vec![]);
+    assert_eq!((report.entities, report.runs, report.evidence), (1, 2, 1));
+    let after = engine.catalog().runs(&Default::default(), 10).unwrap();
+    let ids = |runs: &[alidade_catalog::RunRow]| {
+        runs.iter().map(|run| run.id.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&after), ids(&before));
+}
+
+#[test]
+fn what_cannot_be_read_is_an_omission_and_not_a_success() {
+    let lab = Lab::new(&cx());
+    lab.init().unwrap();
+    let types = EtagTree::new();
+    let nodes = vec![
+        Node::file(b"gone", vec![Part::Data(b"x".to_vec())]),
+        Node::file(b"kept", vec![Part::Data(b"y".to_vec())]),
+    ];
+    let id = types.add(&"bucket".parse().unwrap(), nodes);
+    types.vanishes(&id, &[b"gone"]);
+    let engine = lab.engine_with(|registry| registry.add(std::sync::Arc::new(types))).unwrap();
+    let outcome = lab
+        .protect_entity(&engine, &id.name, &alidade_protect::ProtectOptions::standard())
+        .unwrap();
+    assert_eq!(outcome.status, Status::Omissions);
+    assert_eq!(outcome.omissions.counts().collect::<Vec<_>>(), vec![(OmissionKind::Vanished, 1)]);
+    assert!(outcome.omissions.named()[0].path.ends_with(b"/bucket/gone"));
+    assert_eq!(outcome.counts.files, 1);
+}
