@@ -1,0 +1,241 @@
+//! A check finds what is wrong, names it, and goes on.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use alidade_repository::{
+    BlobId, BlobKind, Content, FileId, Finding, FindingClass, Node, NodeKind, Repository,
+};
+use support::*;
+
+struct Stored {
+    root: tempfile::TempDir,
+    data: FileId,
+    trees: FileId,
+    top: BlobId,
+    blob: BlobId,
+}
+
+impl Stored {
+    /// A repository of two snapshots, of which the first has one data pack and one tree pack.
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let repository = created(root.path());
+        let lock = lock(&repository);
+        let indexed = load(&repository);
+        let writer = writer(&indexed, &lock, root.path());
+        let cx = cx();
+        let blob = writer.save_data(&cx, &text(300_000, 1)).unwrap().id;
+        let mut content = Content::new();
+        content.push(blob);
+        let mut below = writer.begin_tree();
+        below.add(&cx, &file("file", content, 300_000)).unwrap();
+        let below = below.finish(&cx).unwrap().id;
+        let mut top = writer.begin_tree();
+        top.add(&cx, &directory("directory", below)).unwrap();
+        let top = top.finish(&cx).unwrap().id;
+        writer.commit(&cx, &snapshot(&cx, top)).unwrap();
+        let (data, _) = indexed.place(BlobKind::Data, &blob).unwrap();
+        let (trees, _) = indexed.place(BlobKind::Tree, &top).unwrap();
+        let other = writer.begin_tree().finish(&cx).unwrap().id;
+        writer.commit(&cx, &snapshot(&cx, other)).unwrap();
+        lock.release().unwrap();
+        Self { root, data, trees, top, blob }
+    }
+
+    fn repository(&self) -> std::sync::Arc<Repository> {
+        reopened(self.root.path())
+    }
+
+    fn pack(&self, id: FileId) -> PathBuf {
+        let name = id.to_string();
+        self.root.path().join("repository/data").join(&name[..2]).join(name)
+    }
+
+    fn files(&self, folder: &str) -> Vec<PathBuf> {
+        let folder = self.root.path().join("repository").join(folder);
+        let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        let mut files: Vec<_> = files.collect();
+        files.sort_by_key(|path| fs::metadata(path).unwrap().len());
+        files
+    }
+
+    /// The classes of damage that a check finds without and with reading data.
+    fn classes(&self) -> (Vec<FindingClass>, Vec<FindingClass>) {
+        let classes = |read_data| -> Vec<FindingClass> {
+            let (summary, findings) = check(&self.repository(), read_data);
+            let damage = findings.iter().filter(|finding| finding.class.is_damage()).count();
+            assert_eq!(summary.damage as usize, damage);
+            assert_eq!(summary.hints as usize, findings.len() - damage);
+            let mut classes: Vec<_> = findings.iter().map(|finding| finding.class).collect();
+            classes.dedup();
+            classes
+        };
+        (classes(false), classes(true))
+    }
+}
+
+fn rewrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).unwrap();
+    change(&mut bytes);
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_whole_repository_has_no_findings_and_everything_is_counted() {
+    let stored = Stored::new();
+    let (summary, findings) = check(&stored.repository(), true);
+    assert_eq!(findings, []);
+    assert_eq!((summary.index_files, summary.snapshots), (2, 2));
+    assert_eq!((summary.packs, summary.packs_read), (3, 3));
+    assert_eq!(summary.bytes_read, summary.pack_bytes);
+    assert_eq!((summary.blobs, summary.blobs_read), (4, 4));
+    assert_eq!((summary.trees, summary.nodes), (3, 2));
+}
+
+#[test]
+fn every_byte_of_a_pack_that_is_flipped_is_found() {
+    use FindingClass::{PackContent, Tree};
+    let stored = Stored::new();
+    for (pack, light) in [(stored.data, vec![]), (stored.trees, vec![Tree])] {
+        let path = stored.pack(pack);
+        let good = fs::read(&path).unwrap();
+        for at in (0..good.len()).step_by(good.len() / 23) {
+            rewrite(&path, |bytes| bytes[at] ^= 0x40);
+            let (without, with) = stored.classes();
+            let in_header = without.is_empty();
+            assert!(in_header || without == light, "byte {at}: {without:?}");
+            assert_eq!(with.last(), Some(&PackContent), "byte {at}");
+            rewrite(&path, |bytes| bytes.clone_from(&good));
+        }
+        assert_eq!(stored.classes(), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn a_pack_that_is_short_long_or_gone_is_found_without_reading_it() {
+    use FindingClass::{MissingPack, PackContent, PackSize};
+    let change: [(fn(&mut Vec<u8>), &str); 3] = [
+        (|bytes| bytes.truncate(bytes.len() - 1), "short"),
+        (|bytes| bytes.push(0), "long"),
+        (Vec::clear, "empty"),
+    ];
+    for (change, what) in change {
+        let stored = Stored::new();
+        rewrite(&stored.pack(stored.data), change);
+        assert_eq!(stored.classes(), (vec![PackSize], vec![PackSize, PackContent]), "{what}");
+    }
+    let stored = Stored::new();
+    fs::remove_file(stored.pack(stored.data)).unwrap();
+    assert_eq!(stored.classes(), (vec![MissingPack], vec![MissingPack]));
+    let (_, findings) = check(&stored.repository(), true);
+    assert_eq!(findings[0].to_string(), format!("pack {}: it is not there", stored.data));
+}
+
+#[test]
+fn a_damaged_index_is_named_and_what_it_named_is_missing() {
+    use FindingClass::{Index, Reference, UnusedPack};
+    let stored = Stored::new();
+    let largest = stored.files("index").pop().unwrap();
+    rewrite(&largest, |bytes| bytes[50] ^= 1);
+    let (without, with) = stored.classes();
+    assert_eq!((&without[..], &with), (&[Index, UnusedPack, Reference][..], &without));
+    let (_, findings) = check(&stored.repository(), false);
+    let reference = findings.last().unwrap();
+    assert_eq!(reference.what, format!("tree {}", stored.top));
+    // Who wants to read or write is told instead of being given half an index.
+    let loaded = alidade_repository::Indexed::load(stored.repository(), &cx());
+    assert!(matches!(loaded, Err(alidade_repository::Error::Damaged { .. })));
+    fs::remove_file(&largest).unwrap();
+    assert_eq!(stored.classes().0, [UnusedPack, Reference]);
+}
+
+#[test]
+fn a_damaged_snapshot_is_named_and_the_others_are_checked() {
+    let stored = Stored::new();
+    let largest = stored.files("snapshots").pop().unwrap();
+    rewrite(&largest, |bytes| bytes.truncate(60));
+    let (summary, findings) = check(&stored.repository(), false);
+    assert_eq!(summary.snapshots, 2);
+    assert_eq!(findings.len(), 1);
+    let name = largest.file_name().unwrap().to_str().unwrap();
+    assert_eq!(findings[0].class, FindingClass::Snapshot);
+    assert_eq!(findings[0].what, format!("snapshot {name}"));
+}
+
+#[test]
+fn a_pack_that_no_index_names_is_only_untidy() {
+    let stored = Stored::new();
+    let stray = FileId::of(b"stray");
+    fs::write(stored.pack(stray), b"stray").unwrap();
+    let (summary, findings) = check(&stored.repository(), true);
+    assert_eq!((summary.damage, summary.hints), (0, 1));
+    assert_eq!(
+        findings,
+        [Finding {
+            class: FindingClass::UnusedPack,
+            what: format!("pack {stray}"),
+            why: "no index names it".to_owned(),
+        }]
+    );
+}
+
+/// Stores a tree with that node and makes a snapshot of it.
+fn with_node(node: &Node) -> Vec<Finding> {
+    let root = tempfile::tempdir().unwrap();
+    let repository = created(root.path());
+    let lock = lock(&repository);
+    let writer = writer(&load(&repository), &lock, root.path());
+    let mut tree = writer.begin_tree();
+    tree.add(&cx(), node).unwrap();
+    let mut last = Node::new("zz", NodeKind::Dir);
+    last.subtree = Some(BlobId([9; 32]));
+    tree.add(&cx(), &last).unwrap();
+    let tree = tree.finish(&cx()).unwrap();
+    writer.commit(&cx(), &snapshot(&cx(), tree.id)).unwrap();
+    lock.release().unwrap();
+    let mut findings = check(&repository, false).1;
+    // The check went on to the node behind.
+    let behind = findings.pop().unwrap();
+    assert_eq!(behind.class, FindingClass::Reference);
+    assert_eq!(behind.what, format!("tree {}", BlobId([9; 32])));
+    findings
+}
+
+#[test]
+fn nodes_that_make_no_sense_or_need_what_is_missing_are_found_each() {
+    use FindingClass::{Reference, Tree};
+    let mut missing = Content::new();
+    missing.push(BlobId([1; 32]));
+    missing.push(BlobId([2; 32]));
+    let mut no_content = file("a", Content::new(), 0);
+    no_content.content = None;
+    let cases = [
+        (file("a", missing, 1), vec![Reference, Reference]),
+        (no_content, vec![Tree]),
+        (Node::new("a", NodeKind::Dir), vec![Tree]),
+        (Node::new("a", NodeKind::Other("door".to_owned())), vec![Tree]),
+        (Node::new("..", NodeKind::Fifo), vec![Tree]),
+        (Node::new("a/b", NodeKind::Fifo), vec![Tree]),
+        (Node::new("a", NodeKind::Fifo), vec![]),
+    ];
+    for (node, classes) in cases {
+        let findings = with_node(&node);
+        let found: Vec<_> = findings.iter().map(|finding| finding.class).collect();
+        assert_eq!(found, classes, "{findings:?}");
+    }
+}
+
+#[test]
+fn a_check_that_is_told_to_stop_stops() {
+    let stored = Stored::new();
+    let kit = alidade_testkit::TestCx::seeded(1);
+    kit.cancel();
+    let options = alidade_repository::CheckOptions::new(true);
+    let stopped = stored.repository().check(kit.cx(), options, &mut |_| {});
+    assert!(matches!(stopped, Err(alidade_repository::Error::Cancelled)), "{stopped:?}");
+    assert!(load(&stored.repository()).contains(BlobKind::Data, &stored.blob));
+}
