@@ -66,6 +66,13 @@ impl OpenPack {
         &self.blobs
     }
 
+    /// Breaks it, for [`alidade_model::Sabotage::FlipStoredByte`].
+    pub(crate) fn flip_a_byte(&mut self) {
+        if let Some(byte) = self.bytes.get_mut(40) {
+            *byte ^= 1;
+        }
+    }
+
     /// Makes it empty, to be filled again without asking for memory.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();

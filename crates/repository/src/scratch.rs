@@ -71,9 +71,10 @@ impl Scratch {
     }
 
     /// Gives the place back.
-    pub(crate) fn free(&self, extents: Extents) -> Result<()> {
+    pub(crate) fn free(&self, extents: &mut Extents) -> Result<()> {
+        let gone = std::mem::take(extents);
         let mut state = self.state();
-        state.used -= extents.len;
+        state.used -= gone.len;
         if state.used == 0 && state.end > 0 {
             state.end = 0;
             if let Some(file) = &state.file {
@@ -154,11 +155,11 @@ mod tests {
         scratch.reader(&a).read_to_end(&mut read).unwrap();
         assert!(read.chunks(1010).zip(0u8..).all(|(part, n)| part == [n; 1010]));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-        scratch.free(a).unwrap();
+        scratch.free(&mut a).unwrap();
         let mut read = Vec::new();
         scratch.reader(&b).read_to_end(&mut read).unwrap();
         assert!(read.chunks(700).zip(0u8..).all(|(part, n)| part == [n ^ 0xFF; 700]));
-        scratch.free(b).unwrap();
+        scratch.free(&mut b).unwrap();
         assert_eq!(scratch.state().file.as_ref().unwrap().metadata().unwrap().len(), 0);
     }
 

@@ -99,7 +99,7 @@ impl<R: Read> Read for Opening<R> {
 }
 
 enum Unpacking<R: Read> {
-    Stored(Opening<R>),
+    Stored(Box<Opening<R>>),
     Compressed(Box<zstd::Decoder<'static, BufReader<Opening<R>>>>),
 }
 
@@ -130,7 +130,7 @@ impl<R: Read> PlainReader<R> {
     pub(crate) fn new(key: &MasterKey, inner: R, expected: Expected) -> io::Result<Self> {
         let opening = Opening::new(key, inner, expected.sealed_len)?;
         let from = match expected.plain_len {
-            None => Unpacking::Stored(opening),
+            None => Unpacking::Stored(Box::new(opening)),
             Some(_) => Unpacking::Compressed(Box::new(decompressor(BufReader::with_capacity(
                 64 << 10,
                 opening,

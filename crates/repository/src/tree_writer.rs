@@ -294,7 +294,7 @@ impl Spilled {
         (&self.iv[..]).chain(writer.scratch().reader(&self.extents)).chain(&self.tag[..])
     }
 
-    fn save(self, cx: &Cx, writer: &Writer) -> Result<Saved> {
+    fn save(mut self, cx: &Cx, writer: &Writer) -> Result<Saved> {
         let (kind, id) = (BlobKind::Tree, self.id);
         let saved = if writer.indexed().index().claim(kind, id) == Claim::Mine {
             self.check(writer)?;
@@ -310,7 +310,7 @@ impl Spilled {
             writer.count_known(kind);
             Saved { id, new: false, stored: 0 }
         };
-        writer.scratch().free(self.extents)?;
+        writer.scratch().free(&mut self.extents)?;
         Ok(saved)
     }
 
@@ -322,7 +322,7 @@ impl Spilled {
 
     /// Opens, decompresses and hashes what lies in the scratch file.
     fn check(&self, writer: &Writer) -> Result<()> {
-        if !writer.options().self_check {
+        if !writer.self_checks() {
             return Ok(());
         }
         let expected = Expected {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alidade_entity::Cx;
+use alidade_model::Sabotage;
 use zstd::bulk::{Compressor, Decompressor};
 
 use crate::compress::{Compression, Pool, append_frame, decompress};
@@ -261,6 +262,9 @@ impl Writer {
     /// [`Error::Locked`], when the snapshot must not be written any more; when the store fails.
     pub fn commit(&self, cx: &Cx, snapshot: &Snapshot) -> Result<FileId> {
         self.guarded(|| {
+            if Sabotage::SnapshotBeforeIndex.is_on() {
+                self.write_snapshot(cx, snapshot)?;
+            }
             self.flush(cx)?;
             if !self.indexed.contains(BlobKind::Tree, &snapshot.tree) {
                 let why =
@@ -268,11 +272,15 @@ impl Writer {
                 return Err(Error::Usage(why));
             }
             self.lock.check(cx)?;
-            let repository = self.indexed.repository();
-            let id = repository.files().write(cx, FileKind::Snapshot, &snapshot.encode())?;
-            repository.store().flush(FileKind::Snapshot)?;
-            Ok(id)
+            self.write_snapshot(cx, snapshot)
         })
+    }
+
+    fn write_snapshot(&self, cx: &Cx, snapshot: &Snapshot) -> Result<FileId> {
+        let repository = self.indexed.repository();
+        let id = repository.files().write(cx, FileKind::Snapshot, &snapshot.encode())?;
+        repository.store().flush(FileKind::Snapshot)?;
+        Ok(id)
     }
 
     /// Stores everything and no snapshot: a later run finds the data known. No other thread may be
@@ -309,7 +317,7 @@ impl Writer {
         }
         self.benches.with(Bench::new, |bench| {
             let plain_len = self.seal(cx, bench, kind, plain)?;
-            if self.options.self_check {
+            if self.self_checks() {
                 self.check(bench, id, plain_len)?;
             }
             let stored = bench.sealed.len() as u64;
@@ -415,6 +423,9 @@ impl Writer {
     fn store_pack(&self, cx: &Cx, pack: &mut OpenPack) -> Result<()> {
         self.stop_after_failure()?;
         let name = pack.finish(cx, self.key())?;
+        if Sabotage::FlipStoredByte.is_on() {
+            pack.flip_a_byte();
+        }
         self.store().put(FileKind::Pack, &name.to_string(), Body::Bytes(pack.bytes()))?;
         self.pack_stored(cx, name, pack.blobs())
     }
@@ -492,8 +503,9 @@ impl Writer {
         &self.indexed
     }
 
-    pub(crate) fn options(&self) -> &WriterOptions {
-        &self.options
+    /// True when every new blob is opened again before it is stored.
+    pub(crate) fn self_checks(&self) -> bool {
+        self.options.self_check && !Sabotage::SkipSelfCheck.is_on()
     }
 
     pub(crate) fn benches(&self) -> &Pool<Bench> {
@@ -560,4 +572,47 @@ pub(crate) fn no_zstd(error: io::Error) -> Error {
 
 pub(crate) fn too_large(what: &str, bound: &str) -> Error {
     Error::Unrepresentable { what: what.to_owned(), why: format!("it is larger than {bound}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use alidade_entity::Cancel;
+
+    use super::*;
+    use crate::{Kdf, KeyOptions, LocalStore, LockMode, LockOptions, Password, Repository};
+
+    #[test]
+    fn a_sealed_blob_that_changed_by_a_bit_or_is_another_one_fails_its_self_check() {
+        let root = tempfile::tempdir().unwrap();
+        let cx = Cx::system(Cancel::default());
+        let store = Arc::new(LocalStore::new(root.path().join("repository")));
+        let key = KeyOptions { kdf: Kdf::LIGHT, host: "h".into(), username: "u".into() };
+        let repository = Repository::init(&cx, store, &Password::new("p"), &key).unwrap();
+        let mut options = LockOptions::new("h", "u");
+        options.wait = Duration::ZERO;
+        let lock = repository.lock(&cx, LockMode::Shared, &options).unwrap();
+        let indexed = Indexed::load(Arc::clone(&repository), &cx).unwrap();
+        let writer = Writer::new(indexed, &lock, WriterOptions::new(root.path())).unwrap();
+        let mut bench = Bench::new().unwrap();
+        for plain in [&b"a text, a text, a text, a text, a text, a text, a text"[..], b"short"] {
+            let id = BlobId::of(plain);
+            let plain_len = writer.seal(&cx, &mut bench, BlobKind::Data, plain).unwrap();
+            assert_eq!(plain_len.is_some(), plain.len() > 10);
+            writer.check(&mut bench, id, plain_len).unwrap();
+            let fails = |bench: &mut Bench, id, plain_len| {
+                let failed = writer.check(bench, id, plain_len);
+                assert!(matches!(failed, Err(Error::SelfCheck { .. })), "{failed:?}");
+            };
+            for at in 0..bench.sealed.len() {
+                bench.sealed[at] ^= 4;
+                fails(&mut bench, id, plain_len);
+                bench.sealed[at] ^= 4;
+            }
+            fails(&mut bench, BlobId::of(b"other"), plain_len);
+            fails(&mut bench, id, plain_len.map_or(Some(5), |len| Some(len + 1)));
+        }
+        assert_eq!(writer.stats().self_checked, 2);
+    }
 }

@@ -200,9 +200,7 @@ impl<'a> PackReader<'a> {
             };
             let checked = PlainReader::new(key, stream, expected).and_then(PlainReader::verify);
             return match checked {
-                Err(error) if error.get_ref().is_some_and(|inner| inner.is::<Error>()) => {
-                    Err(error)
-                }
+                Err(error) if is_ours(&error) => Err(error),
                 checked => Ok(checked.map_err(|error| error.to_string())),
             };
         }
@@ -225,6 +223,11 @@ impl<'a> PackReader<'a> {
         };
         Ok(if found == blob.id { Ok(()) } else { Err(format!("its content has the hash {found}")) })
     }
+}
+
+/// True for an error of the store, which travelled through a reader: not damage.
+fn is_ours(error: &io::Error) -> bool {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).is_some()
 }
 
 /// Compares the header at the end of a pack, of which `rest` is the end, with what the index says.
