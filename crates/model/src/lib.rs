@@ -8,6 +8,7 @@
 
 mod digest;
 mod entry;
+mod glob;
 mod id;
 mod info;
 mod omission;

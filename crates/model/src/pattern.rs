@@ -6,6 +6,8 @@
 //! is anchored at the top; any other matches wherever its parts stand side by side. What lies below a
 //! match matches, too. In a list, a pattern after `!` takes back what patterns before it matched.
 
+use crate::glob::Glob;
+
 /// A pattern that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{pattern}` is not a pattern: {why}")]
@@ -22,7 +24,14 @@ pub struct Pattern {
     text: String,
     anchored: bool,
     negated: bool,
-    parts: Vec<Vec<u8>>,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    /// `**`
+    Any,
+    One(Glob),
 }
 
 impl Pattern {
@@ -33,23 +42,21 @@ impl Pattern {
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let error = |why| PatternError { pattern: text.to_owned(), why };
         let negated = text.starts_with('!');
-        let body = text.strip_prefix('!').unwrap_or(text).as_bytes();
-        let anchored = body.first() == Some(&b'/');
-        let mut parts: Vec<Vec<u8>> = Vec::new();
-        for part in body.split(|&byte| byte == b'/') {
-            match part {
-                b"" | b"." => {}
-                b".." => {
-                    parts.pop();
-                }
-                part => parts.push(part.to_vec()),
-            }
-        }
-        if parts.is_empty() && !anchored {
+        let body = text.strip_prefix('!').unwrap_or(text);
+        if body.is_empty() {
             return Err(error("it is empty"));
         }
-        for part in &parts {
-            glob(part, b"").map_err(error)?;
+        let anchored = body.starts_with('/');
+        let mut parts = Vec::new();
+        for name in shortest(body) {
+            parts.push(match name {
+                "**" => Part::Any,
+                name => Part::One(Glob::parse(name).map_err(error)?),
+            });
+        }
+        if anchored && parts.is_empty() {
+            // The top alone fits everything below it.
+            parts.push(Part::Any);
         }
         Ok(Self { text: text.to_owned(), anchored, negated, parts })
     }
@@ -69,140 +76,77 @@ impl Pattern {
     /// True when the path with these components, or a directory above it, fits.
     #[must_use]
     pub fn matches(&self, path: &[&[u8]]) -> bool {
-        let parts: Vec<&[u8]> = self.parts.iter().map(Vec::as_slice).collect();
-        window(&parts, path, self.anchored)
+        if self.anchored {
+            return self.fits_at(path, 0);
+        }
+        let fixed = self.parts.iter().filter(|part| **part != Part::Any).count();
+        let last = path.len().checked_sub(fixed).filter(|_| !self.parts.is_empty());
+        last.is_some_and(|last| (0..=last).any(|at| self.fits_at(path, at)))
     }
 
     /// True when something below the directory with these components may fit.
     #[must_use]
     pub fn may_match_below(&self, path: &[&[u8]]) -> bool {
-        if !self.anchored {
-            return true;
-        }
-        let wild = self.parts.iter().position(|part| part == b"**");
-        let prefix = wild.unwrap_or(self.parts.len()).min(path.len());
-        let parts: Vec<&[u8]> = self.parts[..prefix].iter().map(Vec::as_slice).collect();
-        fits(&parts, &path[..prefix])
-    }
-}
-
-/// True when the parts stand side by side somewhere in the path; at its beginning when anchored.
-fn window(parts: &[&[u8]], path: &[&[u8]], anchored: bool) -> bool {
-    if let Some(wild) = parts.iter().position(|part| *part == b"**") {
-        let fixed = parts.len() - 1;
-        return (0..=path.len().saturating_sub(fixed)).any(|stars| {
-            let mut expanded = parts[..wild].to_vec();
-            expanded.extend(std::iter::repeat_n(b"*".as_slice(), stars));
-            expanded.extend_from_slice(&parts[wild + 1..]);
-            (!expanded.is_empty() || path.is_empty()) && window(&expanded, path, anchored)
-        });
-    }
-    if parts.len() > path.len() {
-        return false;
-    }
-    let last = if anchored { 0 } else { path.len() - parts.len() };
-    (0..=last).any(|at| fits(parts, &path[at..at + parts.len()]))
-}
-
-fn fits(parts: &[&[u8]], components: &[&[u8]]) -> bool {
-    parts.iter().zip(components).all(|(part, name)| glob(part, name) == Ok(true))
-}
-
-/// Matches one part against one component.
-fn glob(pattern: &[u8], name: &[u8]) -> Result<bool, &'static str> {
-    let Some((&first, rest)) = pattern.split_first() else { return Ok(name.is_empty()) };
-    match first {
-        b'*' => {
-            // Reads the rest once even if nothing is left to match, so that a bad pattern is always found.
-            let mut found = glob(rest, b"")? && name.is_empty();
-            for at in 0..=name.len() {
-                if found {
-                    break;
-                }
-                found = glob(rest, &name[at..])?;
-            }
-            Ok(found)
-        }
-        b'?' => {
-            let ahead = glob(rest, b"")?;
-            match character(name) {
-                None => Ok(false),
-                Some((_, width)) => {
-                    Ok(if name.len() == width { ahead } else { glob(rest, &name[width..])? })
-                }
-            }
-        }
-        b'[' => {
-            let wanted = character(name);
-            let (holds, rest) = class(rest, wanted.map(|(c, _)| c))?;
-            let ahead = glob(rest, b"")?;
-            match wanted {
-                Some((_, width)) if holds => {
-                    Ok(if name.len() == width { ahead } else { glob(rest, &name[width..])? })
-                }
-                _ => Ok(false),
-            }
-        }
-        b'\\' => match rest.split_first() {
-            None => Err("it ends in a backslash"),
-            Some((byte, rest)) => literal(*byte, rest, name),
-        },
-        byte => literal(byte, rest, name),
-    }
-}
-
-fn literal(byte: u8, rest: &[u8], name: &[u8]) -> Result<bool, &'static str> {
-    match name.split_first() {
-        Some((found, after)) if *found == byte => glob(rest, after),
-        _ => glob(rest, b"").map(|_| false),
-    }
-}
-
-/// Reads a class after its `[`; says whether it holds `wanted` and what follows its `]`.
-fn class(mut pattern: &[u8], wanted: Option<u32>) -> Result<(bool, &[u8]), &'static str> {
-    const OPEN: &str = "a class `[…` does not end";
-    let negated = pattern.first() == Some(&b'^');
-    if negated {
-        pattern = &pattern[1..];
-    }
-    let mut holds = false;
-    let mut ranges = 0;
-    loop {
-        if pattern.first() == Some(&b']') && ranges > 0 {
-            return Ok((holds != negated, &pattern[1..]));
-        }
-        let (low, rest) = class_character(pattern).ok_or(OPEN)?;
-        let (high, rest) = match rest.split_first() {
-            Some((b'-', rest)) => class_character(rest).ok_or(OPEN)?,
-            _ => (low, rest),
+        let fits = |(part, name): (&Part, &&[u8])| match part {
+            Part::Any => true,
+            Part::One(glob) => glob.matches(name),
         };
-        holds |= wanted.is_some_and(|c| low <= c && c <= high);
-        ranges += 1;
-        pattern = rest;
+        let prefix = self.parts.iter().take_while(|part| **part != Part::Any);
+        !self.anchored || prefix.zip(path).all(fits)
+    }
+
+    /// True when the parts fit side by side from the component at `offset`.
+    ///
+    /// Goes through the parts once, with every length that the parts so far can have, so that
+    /// several `**` take no longer than their product with the length of the path.
+    fn fits_at(&self, path: &[&[u8]], offset: usize) -> bool {
+        // The top is a component of the path, and of a pattern that begins with it.
+        let (total, top) = (path.len() + 1, usize::from(self.anchored));
+        let run = &path[offset..];
+        let mut lengths = vec![false; run.len() + 1];
+        lengths[0] = true;
+        for (at, part) in self.parts.iter().enumerate() {
+            let left = self.parts.len() - at - 1;
+            let mut next = vec![false; run.len() + 1];
+            match part {
+                Part::One(glob) => {
+                    for (length, name) in run.iter().enumerate() {
+                        next[length + 1] = lengths[length] && glob.matches(name);
+                    }
+                }
+                Part::Any => {
+                    // restic never widens `**` beyond the room that the parts after it need, even
+                    // where these are `**` and could do without.
+                    let least = lengths.iter().position(|can| *can).unwrap_or(lengths.len());
+                    for (length, can) in next.iter_mut().enumerate().skip(least) {
+                        *can = length + top + left <= total;
+                    }
+                }
+            }
+            if !next.contains(&true) {
+                return false;
+            }
+            lengths = next;
+        }
+        lengths.iter().skip(usize::from(!self.anchored)).any(|can| *can)
     }
 }
 
-fn class_character(pattern: &[u8]) -> Option<(u32, &[u8])> {
-    let pattern = match pattern.first()? {
-        b'-' | b']' => return None,
-        b'\\' => &pattern[1..],
-        _ => pattern,
-    };
-    let (c, width) = character(pattern)?;
-    (pattern.len() > width).then(|| (c, &pattern[width..]))
-}
-
-/// The first character and its width; a byte that begins no character stands for itself, above all characters.
-fn character(bytes: &[u8]) -> Option<(u32, usize)> {
-    let first = *bytes.first()?;
-    for width in 1..=bytes.len().min(4) {
-        if let Ok(text) = std::str::from_utf8(&bytes[..width])
-            && let Some(c) = text.chars().next()
-        {
-            return Some((u32::from(c), width));
+/// The components of a path without empty ones, `.`, and `..` with what it undoes.
+fn shortest(path: &str) -> Vec<&str> {
+    let anchored = path.starts_with('/');
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." if names.last().is_some_and(|last| *last != "..") => {
+                names.pop();
+            }
+            ".." if anchored => {}
+            name => names.push(name),
         }
     }
-    Some((0x11_0000 + u32::from(first), 1))
+    names
 }
 
 /// Patterns in the order given.
@@ -291,6 +235,15 @@ mod tests {
             ("a\\*c", "/a*c", true),
             ("a\\*c", "/abc", false),
             ("/foo/", "/foo/x", true),
+            ("/", "/a", true),
+            ("../*", "/a", false),
+            (".", "/a", false),
+            ("a/../b", "/b", true),
+            ("/../b", "/b", true),
+            ("/**/**", "/a", true),
+            ("/a/**/**", "/a", false),
+            ("/a/**/**", "/a/b", true),
+            ("**", "/a", true),
         ];
         for (pattern, path, expected) in cases {
             let matched = Pattern::parse(pattern).unwrap().matches(&split(path));
