@@ -2,7 +2,8 @@
 //!
 //! It knows the sockets and the seam to the store, and panics when they are used against their order.
 //! Start at [`TestCx`] for time and chance, at [`plug`] for Protected Entities, at [`store`] for
-//! stores that fail, at [`Lab`] for a whole engine on one of them.
+//! stores that fail, at [`Lab`] for a whole engine on one of them, at [`tree`] for file trees, at
+//! [`peer`] for other programs.
 
 mod cx;
 mod peer;
@@ -10,6 +11,7 @@ mod peer;
 pub mod lab;
 pub mod plug;
 pub mod store;
+pub mod tree;
 
 pub use cx::{TestChance, TestClock, TestCx};
 pub use lab::Lab;
