@@ -9,6 +9,7 @@
     reason = "a task of the workshop speaks to the person who runs it"
 )]
 
+mod accept;
 mod peers;
 mod tidy;
 
@@ -29,6 +30,8 @@ struct Arguments {
 enum Verb {
     /// Check the rules of the house that the compiler does not check
     Tidy,
+    /// Run every promise with the real binaries and print what came out
+    Accept(accept::Arguments),
     /// Build, or find in the cache, other programs that the tests talk to; print their paths
     Peers(peers::Arguments),
 }
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
     let verb = Arguments::parse().verb;
     let ended = checkout().and_then(|root| match verb {
         Verb::Tidy => tidy::run(&root),
+        Verb::Accept(arguments) => accept::run(&root, &arguments),
         Verb::Peers(arguments) => peers::run(&root, &arguments),
     });
     match ended {

@@ -26,18 +26,23 @@ pub(crate) struct Arguments {
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     let known = known(root)?;
     let names = if arguments.names.is_empty() { &known } else { &arguments.names };
+    for path in paths(root, names)? {
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// Makes the peers available and gives their binaries, in the order of the names.
+pub(crate) fn paths(root: &Path, names: &[String]) -> Result<Vec<PathBuf>> {
+    let known = known(root)?;
     let mut paths = Vec::new();
     for name in names {
         if !known.contains(name) {
             bail!("there is no peer `{name}`; there are: {}", known.join(", "));
         }
-        let path = if name == debian::NAME { debian::find()? } else { built(root, name)? };
-        paths.push(path);
+        paths.push(if name == debian::NAME { debian::find()? } else { built(root, name)? });
     }
-    for path in paths {
-        println!("{}", path.display());
-    }
-    Ok(())
+    Ok(paths)
 }
 
 /// All peers by name.
