@@ -58,7 +58,7 @@ impl Failure {
 
 /// An error and all its causes, joined by `: `.
 #[must_use]
-pub fn chain(error: &dyn StdError) -> String {
+pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -15,7 +15,7 @@ use crate::failure::{Failure, Result};
 const BYTES: usize = 32;
 
 /// A key as it stands in its file: 64 hex digits, forgotten from memory when dropped.
-pub type Key = Zeroizing<String>;
+pub(crate) type Key = Zeroizing<String>;
 
 /// The key file at one path.
 ///
@@ -23,20 +23,20 @@ pub type Key = Zeroizing<String>;
 /// - A file that is there is never overwritten and never deleted.
 /// - When [`KeyFile::create`] returns, the key survives a power cut.
 #[derive(Clone, Debug)]
-pub struct KeyFile {
+pub(crate) struct KeyFile {
     path: PathBuf,
 }
 
 impl KeyFile {
     /// The key file at `path`, there or not.
     #[must_use]
-    pub fn at(path: PathBuf) -> Self {
+    pub(crate) fn at(path: PathBuf) -> Self {
         Self { path }
     }
 
     /// Where it is.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -44,7 +44,7 @@ impl KeyFile {
     ///
     /// # Errors
     /// When the file cannot be read or does not hold 64 hex digits.
-    pub fn read(&self) -> Result<Option<Key>> {
+    pub(crate) fn read(&self) -> Result<Option<Key>> {
         let text = match std::fs::read(&self.path) {
             Ok(bytes) => Zeroizing::new(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -60,7 +60,7 @@ impl KeyFile {
     ///
     /// # Errors
     /// When there is a file already, or the directory cannot be written.
-    pub fn create(&self, cx: &Cx) -> Result<Key> {
+    pub(crate) fn create(&self, cx: &Cx) -> Result<Key> {
         let mut random = Zeroizing::new([0; BYTES]);
         cx.fill(&mut *random).map_err(|error| Failure::of(Code::Failed, &error))?;
         let mut key = Zeroizing::new(String::with_capacity(2 * BYTES));

@@ -12,14 +12,14 @@ use crate::failure::{Failure, Result};
 use crate::text::split_words;
 
 /// A password, forgotten from memory when dropped.
-pub type Secret = Zeroizing<String>;
+pub(crate) type Secret = Zeroizing<String>;
 
 /// The most bytes a password file or command may give; nobody's password is longer.
 const LIMIT: u64 = 64 << 10;
 
 /// Where a password comes from.
 #[derive(Clone)]
-pub enum Source {
+pub(crate) enum Source {
     /// A command prints it.
     Command(String),
     /// A file holds it; `-` is standard input.
@@ -36,7 +36,7 @@ impl Source {
     ///
     /// # Errors
     /// When one of these places names both a command and a file.
-    pub fn choose(
+    pub(crate) fn choose(
         command: Option<&str>,
         file: Option<&Path>,
         environment: &Environment,
@@ -67,7 +67,7 @@ impl Source {
     ///
     /// # Errors
     /// When it cannot be had, or is empty.
-    pub fn get(&self, what: &str, confirm: bool) -> Result<Secret> {
+    pub(crate) fn get(&self, what: &str, confirm: bool) -> Result<Secret> {
         let secret = match self {
             Self::Command(line) => from_command(line)?,
             Self::File(path) => from_file(path)?,

@@ -8,7 +8,7 @@ use crate::failure::{Failure, Result};
 
 /// The directories of the XDG base directory specification, each with our name below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Paths {
+pub(crate) struct Paths {
     /// For what must be kept: repository and catalog.
     pub data: PathBuf,
     /// For the key.
@@ -22,7 +22,7 @@ impl Paths {
     ///
     /// # Errors
     /// When neither a variable nor a home directory says where.
-    pub fn find(environment: &Environment) -> Result<Self> {
+    pub(crate) fn find(environment: &Environment) -> Result<Self> {
         let below = |variable: Variable, home: &str| -> Result<PathBuf> {
             let given = environment.get(variable).map(PathBuf::from).filter(|p| p.is_absolute());
             let base = match given {
@@ -44,19 +44,19 @@ impl Paths {
 
     /// The repository used when none is named.
     #[must_use]
-    pub fn repository(&self) -> PathBuf {
+    pub(crate) fn repository(&self) -> PathBuf {
         self.data.join("repository")
     }
 
     /// The key of that repository.
     #[must_use]
-    pub fn key(&self) -> PathBuf {
+    pub(crate) fn key(&self) -> PathBuf {
         self.config.join("key")
     }
 
     /// The catalog.
     #[must_use]
-    pub fn catalog(&self) -> PathBuf {
+    pub(crate) fn catalog(&self) -> PathBuf {
         self.data.join("catalog.sqlite")
     }
 }
@@ -70,7 +70,7 @@ fn no_home(variable: Variable) -> Failure {
 /// The path made absolute against `directory`, without `.`, `..`, double or trailing slashes.
 /// Purely lexical, so that a symlink in the path keeps its name; the bytes are kept as they are.
 #[must_use]
-pub fn absolute(directory: &Path, path: &Path) -> PathBuf {
+pub(crate) fn absolute(directory: &Path, path: &Path) -> PathBuf {
     let joined = directory.join(path);
     let mut parts: Vec<&[u8]> = Vec::new();
     for part in joined.as_os_str().as_bytes().split(|&byte| byte == b'/') {

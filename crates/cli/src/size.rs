@@ -5,7 +5,7 @@
 ///
 /// # Errors
 /// A sentence for the command line when the text is no size or does not fit 64 bits.
-pub fn parse(text: &str) -> Result<u64, String> {
+pub(crate) fn parse(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
     let number: u64 =
@@ -23,7 +23,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
 
 /// A size for people: three to four digits and a unit, whole bytes below 1 KiB.
 #[must_use]
-pub fn human(bytes: u64) -> String {
+pub(crate) fn human(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
@@ -42,7 +42,7 @@ pub fn human(bytes: u64) -> String {
 
 /// A number with its thousands apart: `1,234,567`.
 #[must_use]
-pub fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -56,7 +56,7 @@ pub fn grouped(number: u64) -> String {
 
 /// `1 file`, `2 files`: a number with its noun.
 #[must_use]
-pub fn counted(number: u64, one: &str, many: &str) -> String {
+pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(number), if number == 1 { one } else { many })
 }
 

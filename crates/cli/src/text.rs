@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 /// direction of writing. What cannot be shown is `\xNN` or `\u{…}`, and a backslash is `\\`, so
 /// that two different names never look the same.
 #[must_use]
-pub fn safe(bytes: &[u8]) -> String {
+pub(crate) fn safe(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -31,7 +31,7 @@ pub fn safe(bytes: &[u8]) -> String {
 /// A line of text that came from elsewhere, such as an error of another program: like [`safe`],
 /// but a backslash stays one.
 #[must_use]
-pub fn safe_line(text: &str) -> String {
+pub(crate) fn safe_line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -46,7 +46,7 @@ pub fn safe_line(text: &str) -> String {
 /// The bytes as one word of a shell command. Names with control characters or without valid
 /// UTF-8 need `$'…'`, which bash, zsh and ksh know.
 #[must_use]
-pub fn shell_word(bytes: &[u8]) -> String {
+pub(crate) fn shell_word(bytes: &[u8]) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(byte);
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.is_empty() && bytes.iter().all(plain) => text.to_owned(),
@@ -75,7 +75,7 @@ pub fn shell_word(bytes: &[u8]) -> String {
 ///
 /// # Errors
 /// When a quote is never closed or the text ends with a backslash.
-pub fn split_words(text: &str) -> Result<Vec<String>, String> {
+pub(crate) fn split_words(text: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote: Option<char> = None;

@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use alidade_model::{EntityId, EntityName, IdError, ObjectId, Time, TypeName};
+use alidade_protect::Which;
 
-use crate::exit::Code;
 use crate::failure::{Failure, Result};
 use crate::paths::absolute;
 use crate::when::Calendar;
@@ -19,36 +19,25 @@ const PREFIX: usize = 4;
 
 /// What was meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct What {
+pub(crate) struct What {
     /// The entity, where one was named.
-    pub entity: Option<EntityName>,
+    pub(crate) entity: Option<EntityName>,
     /// Which of its snapshots.
-    pub which: Which,
+    pub(crate) which: Which,
     /// Only this path in it: absolute, raw bytes.
-    pub below: Option<Vec<u8>>,
-}
-
-/// Which snapshot was meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// The newest.
-    Latest,
-    /// The newest that is not after this time.
-    At(Time),
-    /// The one whose id is, or begins with, this.
-    Id(String),
+    pub(crate) below: Option<Vec<u8>>,
 }
 
 /// Reads what people type: knows the types, the current directory, the time.
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     /// The names of the types this program was built with.
-    pub types: &'a [TypeName],
+    pub(crate) types: &'a [TypeName],
     /// What relative paths start from; absolute.
-    pub directory: &'a Path,
+    pub(crate) directory: &'a Path,
     /// For times.
-    pub calendar: &'a Calendar,
+    pub(crate) calendar: &'a Calendar,
     /// What "two hours ago" counts from.
-    pub now: Time,
+    pub(crate) now: Time,
 }
 
 impl Reader<'_> {
@@ -56,9 +45,10 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// When the text begins with a type's name and is no id.
-    pub fn entity(&self, text: &OsStr) -> Result<EntityName> {
+    pub(crate) fn entity(&self, text: &OsStr) -> Result<EntityName> {
         if let Some(id) = self.typed(text) {
-            let name: EntityName = id?.parse().map_err(|error| Failure::of(Code::Usage, &error))?;
+            let id = id?;
+            let name: EntityName = id.parse().map_err(|error| no_entity(id, &error))?;
             return Ok(self.clean(name));
         }
         if text.is_empty() {
@@ -78,7 +68,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// When it is none of these.
-    pub fn stored(&self, text: &OsStr) -> Result<What> {
+    pub(crate) fn stored(&self, text: &OsStr) -> Result<What> {
         if text.is_empty() {
             return Err(Failure::usage("an empty text names nothing"));
         }
@@ -182,7 +172,7 @@ fn no_entity(id: &str, error: &IdError) -> Failure {
 
 /// The entity that an absolute path names.
 #[must_use]
-pub fn entity_at(path: &Path) -> EntityName {
+pub(crate) fn entity_at(path: &Path) -> EntityName {
     EntityName {
         type_name: PATH_TYPE.parse().expect("`fs` is a type name"),
         object: ObjectId::encode(path.as_os_str().as_bytes())
@@ -192,7 +182,7 @@ pub fn entity_at(path: &Path) -> EntityName {
 
 /// The path that an entity names, where it is named by one.
 #[must_use]
-pub fn path_of(entity: &EntityName) -> Option<PathBuf> {
+pub(crate) fn path_of(entity: &EntityName) -> Option<PathBuf> {
     let path = entity.object.decode();
     let is_path = entity.type_name.as_str() == PATH_TYPE && path.starts_with(b"/");
     is_path.then(|| PathBuf::from(OsStr::from_bytes(&path)))

@@ -7,20 +7,20 @@ use jiff::{Span, Timestamp, Zoned};
 
 /// Reads times in, and prints them for, one time zone.
 #[derive(Clone, Debug)]
-pub struct Calendar {
+pub(crate) struct Calendar {
     zone: TimeZone,
 }
 
 impl Calendar {
     /// The calendar of this machine.
     #[must_use]
-    pub fn local() -> Self {
+    pub(crate) fn local() -> Self {
         Self { zone: TimeZone::system() }
     }
 
     /// The calendar of that zone.
-    #[must_use]
-    pub fn of(zone: TimeZone) -> Self {
+    #[cfg(test)]
+    pub(crate) fn of(zone: TimeZone) -> Self {
         Self { zone }
     }
 
@@ -29,7 +29,7 @@ impl Calendar {
     ///
     /// A bare date means the end of that day: "as it was on that day".
     #[must_use]
-    pub fn parse(&self, text: &str, now: Time) -> Option<Time> {
+    pub(crate) fn parse(&self, text: &str, now: Time) -> Option<Time> {
         let text = text.trim();
         if let Ok(at) = text.parse::<Timestamp>() {
             return Some(from_timestamp(at));
@@ -61,7 +61,7 @@ impl Calendar {
 
     /// The time for people: local, to the second.
     #[must_use]
-    pub fn show(&self, time: Time) -> String {
+    pub(crate) fn show(&self, time: Time) -> String {
         match timestamp(time) {
             Some(at) => at.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
             None => time.to_string(),
@@ -72,13 +72,13 @@ impl Calendar {
 /// The time for programs: RFC 3339 in UTC, with as many fractional digits as it has. A time
 /// outside the years -9999 to 9999 is `SECONDS.NANOS`.
 #[must_use]
-pub fn rfc3339(time: Time) -> String {
+pub(crate) fn rfc3339(time: Time) -> String {
     timestamp(time).map_or_else(|| time.to_string(), |at| at.to_string())
 }
 
 /// A duration for people: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 07 min`.
 #[must_use]
-pub fn duration(from: Time, to: Time) -> String {
+pub(crate) fn duration(from: Time, to: Time) -> String {
     let nanos = u128::try_from(to.as_nanos() - from.as_nanos()).unwrap_or(0);
     let tenths = (nanos + 50_000_000) / 100_000_000;
     let seconds = tenths / 10;

@@ -1,9 +1,31 @@
-use std::ffi::OsString;
-use std::path::PathBuf;
+//! `alidade protect`: its options, and what it prints.
 
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use alidade_model::{EntityName, Outcome, Rule, Selection, encode_object};
+use alidade_protect::{
+    OutcomeDoc, Parent, ProtectOptions, ProtectPlan, Survey, is_within, stored_path,
+};
+use alidade_repository::Compression;
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
-use crate::size;
+use crate::app::App;
+use crate::document::{self, EndedDoc, SurveyDoc};
+use crate::exit::Code;
+use crate::failure::{Failure, Result};
+use crate::open::{Need, Opened};
+use crate::outcome::{Row, code_of, count_rows, labelled, omission_lines, sheet_lines, short};
+use crate::size::{self, counted, grouped, human};
+use crate::text::{safe, safe_line, shell_word};
+use crate::what::path_of;
+
+/// The file that marks a directory as a cache, and the text it begins with.
+const CACHE_TAG: &str = "CACHEDIR.TAG";
+const CACHE_HEADER: &str = "Signature: 8a477f597d28d172789f06886806bc55";
 
 /// Copies an entity into the repository.
 #[derive(Debug, Args)]
@@ -79,4 +101,298 @@ pub enum CompressionLevel {
     Best,
     /// None.
     Off,
+}
+
+#[derive(Serialize)]
+struct PlanDoc {
+    plan: bool,
+    entity: String,
+    host: String,
+    repository: String,
+    run: String,
+    parent: Option<String>,
+    rules: Vec<String>,
+    only: Vec<String>,
+    tags: Vec<String>,
+    compression: &'static str,
+    pack_size: u64,
+    self_check: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    survey: Option<SurveyDoc>,
+}
+
+impl Protect {
+    pub(crate) async fn run(&self, app: &App) -> Result<Code> {
+        let entity = app.entity(&self.entity)?;
+        let options = self.options(app, &entity)?;
+        self.must_exist(app, &entity)?;
+        // A plan makes nothing, not even the repository it would be for.
+        let mut opened = app.open(Need::Write { create: !self.plan })?;
+        let plan = opened.engine.plan_protect(&entity, &options, self.plan).await;
+        let plan = plan.map_err(|error| app.explain(&error))?;
+        if self.plan {
+            opened.ticker.stop();
+            return self.print_plan(app, &opened, &plan);
+        }
+        if !app.out.is_json() {
+            app.out.note(&self.plan_text(app, &opened, &plan).join("\n"))?;
+        }
+        let outcome = opened.engine.protect(&plan).await;
+        opened.ticker.stop();
+        let outcome = outcome.map_err(|error| app.explain(&error))?;
+        self.print(app, &outcome)
+    }
+
+    /// A path that is not there is told before a repository is made for it.
+    fn must_exist(&self, app: &App, entity: &EntityName) -> Result<()> {
+        let Some(path) = path_of(entity) else { return Ok(()) };
+        match std::fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let shown = safe(path.as_os_str().as_bytes());
+                let mut failure = Failure::new(Code::NotFound, format!("`{shown}` does not exist"));
+                if let Some(parent) = path.ancestors().skip(1).find(|path| path.exists()) {
+                    let list = format!("ls {}", shell_word(parent.as_os_str().as_bytes()));
+                    failure = failure.hint(format!("see what is there: `{list}`"));
+                }
+                Err(failure)
+            }
+            // What else may be wrong with it, the entity's own type tells better.
+            _ => app.cx().check().map_err(|error| Failure::of(Code::Interrupted, &error)),
+        }
+    }
+
+    fn options(&self, app: &App, entity: &EntityName) -> Result<ProtectOptions> {
+        Ok(ProtectOptions {
+            selection: self.selection.read(app, entity)?,
+            tags: self.tags()?,
+            host: app.host()?,
+            parent: match (&self.parent, self.force) {
+                (_, true) => Parent::None,
+                (Some(id), false) => Parent::Id(id.clone()),
+                (None, false) => Parent::Auto,
+            },
+            compression: match self.compression {
+                CompressionLevel::Default => Compression::Default,
+                CompressionLevel::Fast => Compression::Fast,
+                CompressionLevel::Best => Compression::Best,
+                CompressionLevel::Off => Compression::Off,
+            },
+            pack_size: self.pack_size << 20,
+            self_check: !self.no_self_check,
+            skip_if_unchanged: self.skip_if_unchanged,
+        })
+    }
+
+    /// Tags begin with `alidade:` only where this program sets them.
+    fn tags(&self) -> Result<Vec<String>> {
+        for tag in &self.tag {
+            if tag.is_empty() || tag.contains(',') || tag.starts_with("alidade:") {
+                return Err(Failure::usage(format!(
+                    "`{tag}` is no tag: it is empty, has a comma, or begins with `alidade:`"
+                )));
+            }
+        }
+        Ok(self.tag.clone())
+    }
+
+    fn level(&self) -> &'static str {
+        match self.compression {
+            CompressionLevel::Default => "default",
+            CompressionLevel::Fast => "fast",
+            CompressionLevel::Best => "best",
+            CompressionLevel::Off => "off",
+        }
+    }
+
+    fn print_plan(&self, app: &App, opened: &Opened, plan: &ProtectPlan) -> Result<Code> {
+        if app.out.is_json() {
+            let selection = &plan.options.selection;
+            app.out.document(&PlanDoc {
+                plan: true,
+                entity: plan.entity.to_string(),
+                host: plan.host.to_string(),
+                repository: opened.place.path.display().to_string(),
+                run: plan.run.to_string(),
+                parent: plan.parent.as_ref().map(|parent| parent.file.to_string()),
+                rules: selection.rules.iter().map(Rule::name).collect(),
+                only: selection.only.iter().map(|path| encode_object(path)).collect(),
+                tags: plan.options.tags.clone(),
+                compression: self.level(),
+                pack_size: plan.options.pack_size,
+                self_check: plan.options.self_check,
+                survey: plan.survey.as_ref().map(|survey| SurveyDoc {
+                    counts: document::counts(&survey.counts),
+                    bytes: survey.bytes,
+                    to_read: survey.to_read,
+                    excluded: survey.excluded.clone(),
+                    omissions: document::omissions(&survey.omissions),
+                }),
+            })?;
+        } else {
+            for line in self.plan_text(app, opened, plan) {
+                app.out.line(&line)?;
+            }
+        }
+        Ok(Code::Done)
+    }
+
+    fn plan_text(&self, app: &App, opened: &Opened, plan: &ProtectPlan) -> Vec<String> {
+        let mut rows: Vec<Row> = vec![
+            ("host", plan.host.to_string()),
+            ("repository", safe(opened.place.path.as_os_str().as_bytes())),
+            ("compare with", parent_text(app, plan)),
+        ];
+        let selection = &plan.options.selection;
+        let rules = selection.rules.iter().map(|rule| safe_line(&rule.name())).collect();
+        rows.extend(labelled("leave out", rules));
+        if !selection.only.is_empty() {
+            rows.push(("take only", counted(selection.only.len() as u64, "path", "paths")));
+        }
+        rows.extend(labelled("tags", plan.options.tags.clone()));
+        let check = if plan.options.self_check { "on" } else { "off" };
+        let (level, pack) = (self.level(), self.pack_size);
+        rows.push((
+            "store",
+            format!("compression {level}, packs of {pack} MiB, self-check {check}"),
+        ));
+        if let Some(survey) = &plan.survey {
+            rows.extend(survey_rows(survey));
+        }
+        let mut lines = vec![format!("plan to protect {}", plan.entity)];
+        lines.extend(sheet_lines(&rows));
+        lines
+    }
+
+    fn print(&self, app: &App, outcome: &Outcome) -> Result<Code> {
+        let restore = restore_command(app, outcome);
+        let code = code_of(outcome.status);
+        if app.out.is_json() {
+            let outcome = OutcomeDoc::from(outcome);
+            app.out.document(&EndedDoc { outcome, exit_code: code.number(), restore })?;
+        } else {
+            let mut rows = app.outcome_rows(outcome);
+            rows.extend(restore.map(|command| ("restore with", command)));
+            app.sheet(&format!("protected {}", outcome.entity), &rows)?;
+        }
+        Ok(app.conclude(outcome))
+    }
+}
+
+fn survey_rows(survey: &Survey) -> Vec<Row> {
+    let mut rows = count_rows(&survey.counts);
+    let (counts, bytes) = (&survey.counts, survey.bytes);
+    rows.push((
+        "to read",
+        format!(
+            "{} of {}: {} new, {} changed, {} unchanged files",
+            human(survey.to_read),
+            human(bytes),
+            grouped(counts.new),
+            grouped(counts.changed),
+            grouped(counts.unchanged)
+        ),
+    ));
+    let excluded = survey.excluded.iter();
+    let excluded = excluded
+        .map(|(rule, n)| format!("{}: {}", safe_line(rule), counted(*n, "entry", "entries")));
+    rows.extend(labelled("left out", excluded.collect()));
+    rows.extend(labelled("omissions", omission_lines(&survey.omissions)));
+    rows
+}
+
+fn parent_text(app: &App, plan: &ProtectPlan) -> String {
+    match (&plan.parent, &plan.options.parent) {
+        (Some(parent), _) => {
+            let time = app.calendar.show(parent.time);
+            format!("{} of {time}: incremental", alidade_protect::short(&parent.file))
+        }
+        (None, Parent::None) => "nothing, as asked: everything is read".to_owned(),
+        (None, _) => "nothing: first backup".to_owned(),
+    }
+}
+
+/// The command that restores what an outcome made, into a new directory.
+fn restore_command(app: &App, outcome: &Outcome) -> Option<String> {
+    let file = outcome.snapshot_file.as_deref()?;
+    let target = format!("restored-{}", short(file));
+    let what = outcome.entity.to_string();
+    let words: [&[u8]; 4] = [b"restore", what.as_bytes(), b"--target", target.as_bytes()];
+    Some(app.command(&words))
+}
+
+impl SelectionArgs {
+    fn read(&self, app: &App, entity: &EntityName) -> Result<Selection> {
+        let mut rules: Vec<Rule> = self.exclude.iter().cloned().map(Rule::Pattern).collect();
+        for file in &self.exclude_file {
+            rules.extend(patterns(file)?.into_iter().map(Rule::Pattern));
+        }
+        for marker in &self.exclude_if_present {
+            let (name, header) = marker.split_once(':').unwrap_or((marker, ""));
+            if name.is_empty() || name.contains('/') {
+                return Err(Failure::usage(format!("`{name}` is no file name")));
+            }
+            rules.push(Rule::IfPresent { name: name.to_owned(), header: header.to_owned() });
+        }
+        if self.exclude_caches {
+            let (name, header) = (CACHE_TAG.to_owned(), CACHE_HEADER.to_owned());
+            rules.push(Rule::IfPresent { name, header });
+        }
+        rules.extend(self.exclude_larger_than.map(Rule::LargerThan));
+        if self.one_file_system {
+            rules.push(Rule::OneFileSystem);
+        }
+        let only = match &self.files_from0 {
+            Some(file) => listed(app, file, entity)?,
+            None => Vec::new(),
+        };
+        Ok(Selection { rules, only, ..Selection::default() })
+    }
+}
+
+/// The patterns in a file: one a line, without blanks around it, comments and empty lines left out.
+fn patterns(file: &Path) -> Result<Vec<String>> {
+    let attempt = format!("read exclude file {}", file.display());
+    let text = std::fs::read_to_string(file).map_err(|error| Failure::io(attempt, &error))?;
+    let lines = text.lines().map(str::trim);
+    Ok(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect())
+}
+
+/// The paths in a file, each ended by a NUL byte, absolute; every one must lie in the entity.
+fn listed(app: &App, file: &Path, entity: &EntityName) -> Result<Vec<Vec<u8>>> {
+    let attempt = format!("read file list {}", file.display());
+    let mut bytes = Vec::new();
+    if file == Path::new("-") {
+        std::io::stdin().lock().read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
+    }
+    .map_err(|error| Failure::io(&attempt, &error))?;
+    let root = stored_path(entity);
+    let mut only = Vec::new();
+    for name in bytes.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        let path = app.absolute(Path::new(OsStr::from_bytes(name)));
+        if !is_within(&path, &root) {
+            let path = safe(&path);
+            return Err(Failure::usage(format!("{attempt}: `{path}` is not in {entity}")));
+        }
+        only.push(path);
+    }
+    if only.is_empty() {
+        return Err(Failure::usage(format!("{attempt}: it lists nothing")));
+    }
+    Ok(only)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exclude_file_may_have_comments_and_empty_lines() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("x");
+        std::fs::write(&file, "# why\n\n  *.o  \n!keep.o\n").unwrap();
+        assert_eq!(patterns(&file).unwrap(), ["*.o", "!keep.o"]);
+        assert_eq!(patterns(&directory.path().join("y")).unwrap_err().code, Code::NotFound);
+    }
 }

@@ -1,7 +1,22 @@
+//! `alidade restore`: its options, and what it prints.
+
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use alidade_model::{Outcome, encode_object};
+use alidade_protect::{CountsDoc, OutcomeDoc, RestoreOptions, RestorePlanned};
 use clap::Args;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::document::{self, EndedDoc, SnapshotDoc};
+use crate::exit::Code;
+use crate::failure::Result;
+use crate::open::Need;
+use crate::outcome::{Row, code_of, count_rows, labelled, sheet_lines};
+use crate::size::human;
+use crate::text::{safe, safe_line};
 
 /// Creates an entity again from a snapshot, at a new or empty place.
 #[derive(Debug, Args)]
@@ -29,4 +44,99 @@ pub struct Restore {
     /// Make holes of all runs of zeros, not only of those that were holes
     #[arg(long)]
     pub sparse: bool,
+}
+
+#[derive(Serialize)]
+struct PlanDoc {
+    plan: bool,
+    run: String,
+    from: SnapshotDoc,
+    target: String,
+    only: Vec<String>,
+    include: Vec<String>,
+    exclude: Vec<String>,
+    steps: Vec<String>,
+    counts: Option<CountsDoc>,
+    bytes: u64,
+}
+
+impl Restore {
+    pub(crate) async fn run(&self, app: &App) -> Result<Code> {
+        let mut opened = app.open(Need::Read)?;
+        let found = app.find(&opened.engine, &self.what)?;
+        let options = RestoreOptions {
+            target: app.absolute(&self.target),
+            only: found.below.into_iter().collect(),
+            include: self.include.clone(),
+            exclude: self.exclude.clone(),
+            fsync: self.fsync,
+            read_back: self.read_back,
+            sparse_zeros: self.sparse,
+        };
+        // Counted always: the bar of the copy needs to know how much there is.
+        let planned = opened.engine.plan_restore(&found.stored, &options, true).await;
+        let planned = planned.map_err(|error| app.explain(&error))?;
+        if self.plan {
+            opened.ticker.stop();
+            return print_plan(app, &planned);
+        }
+        if !app.out.is_json() {
+            app.out.note(&plan_text(app, &planned).join("\n"))?;
+        }
+        let outcome = opened.engine.restore(&planned).await;
+        opened.ticker.stop();
+        let outcome = outcome.map_err(|error| app.explain(&error))?;
+        self.print(app, &outcome)
+    }
+
+    fn print(&self, app: &App, outcome: &Outcome) -> Result<Code> {
+        if app.out.is_json() {
+            let exit_code = code_of(outcome.status).number();
+            let outcome = OutcomeDoc::from(outcome);
+            app.out.document(&EndedDoc { outcome, exit_code, restore: None })?;
+        } else {
+            let target = safe(self.target.as_os_str().as_bytes());
+            let head = format!("restored {} to {target}", outcome.entity);
+            app.sheet(&head, &app.outcome_rows(outcome))?;
+        }
+        Ok(app.conclude(outcome))
+    }
+}
+
+fn print_plan(app: &App, planned: &RestorePlanned) -> Result<Code> {
+    if app.out.is_json() {
+        let options = &planned.options;
+        app.out.document(&PlanDoc {
+            plan: true,
+            run: planned.run.to_string(),
+            from: SnapshotDoc::from(&planned.from),
+            target: encode_object(&options.target),
+            only: options.only.iter().map(|path| encode_object(path)).collect(),
+            include: options.include.clone(),
+            exclude: options.exclude.clone(),
+            steps: planned.steps.clone(),
+            counts: planned.counts.as_ref().map(document::counts),
+            bytes: planned.bytes,
+        })?;
+        return Ok(Code::Done);
+    }
+    plan_text(app, planned).iter().try_for_each(|line| app.out.line(line))?;
+    Ok(Code::Done)
+}
+
+fn plan_text(app: &App, planned: &RestorePlanned) -> Vec<String> {
+    let options = &planned.options;
+    let mut rows: Vec<Row> =
+        vec![("made", app.calendar.show(planned.from.time)), ("target", safe(&options.target))];
+    rows.extend(labelled("only", options.only.iter().map(|path| safe(path)).collect()));
+    rows.extend(labelled("include", options.include.iter().map(|text| safe_line(text)).collect()));
+    rows.extend(labelled("exclude", options.exclude.iter().map(|text| safe_line(text)).collect()));
+    if let Some(counts) = &planned.counts {
+        rows.extend(count_rows(counts));
+        rows.push(("bytes", human(planned.bytes)));
+    }
+    rows.extend(labelled("steps", planned.steps.iter().map(|step| safe_line(step)).collect()));
+    let mut lines = vec![format!("plan to restore {}", planned.from.entity_id())];
+    lines.extend(sheet_lines(&rows));
+    lines
 }

@@ -1,0 +1,169 @@
+//! From what engines report to exit codes and hints: the one place that knows both.
+
+use std::io::ErrorKind;
+
+use alidade_entity::Class;
+use alidade_protect as protect;
+use alidade_repository as repository;
+
+use crate::app::App;
+use crate::exit::Code;
+use crate::failure::{Failure, chain};
+
+impl App {
+    /// An engine's failure with its exit code and the next command.
+    pub(crate) fn explain(&self, error: &protect::Error) -> Failure {
+        let code = self.code_of(error);
+        let failure = Failure::new(code, chain(error));
+        match error {
+            protect::Error::Repository(error) => return self.explain_repository(error),
+            protect::Error::Catalog(error) => return self.explain_catalog(error),
+            protect::Error::Then { first, .. } => {
+                return Failure { hint: self.explain(first).hint, ..failure };
+            }
+            _ => {}
+        }
+        match code {
+            Code::NotFound => match error {
+                protect::Error::Entity(_) => failure,
+                _ => {
+                    failure.hint(format!("see what is there: `{}`", self.command(&[b"snapshots"])))
+                }
+            },
+            Code::Conflict => failure.hint("name a directory that is new or empty with `--target`"),
+            Code::Damaged => failure.hint(self.check_hint()),
+            _ => failure,
+        }
+    }
+
+    fn code_of(&self, error: &protect::Error) -> Code {
+        match error {
+            protect::Error::Repository(error) => code_of_repository(error),
+            protect::Error::Entity(error) => code_of_entity(error.class()),
+            protect::Error::NotFound { .. } => Code::NotFound,
+            protect::Error::Conflict { .. } => Code::Conflict,
+            protect::Error::Usage(_) => Code::Usage,
+            protect::Error::Record { .. } => Code::Damaged,
+            protect::Error::Then { first, second } => self.code_of(first).and(self.code_of(second)),
+            _ => Code::Failed,
+        }
+    }
+
+    /// A repository's failure with its exit code and the next command.
+    pub(crate) fn explain_repository(&self, error: &repository::Error) -> Failure {
+        use repository::Error as E;
+        let failure = Failure::of(code_of_repository(error), error);
+        match error {
+            E::NoRepository { .. } => {
+                let init = self.command(&[b"init"]);
+                failure.hint(format!("make one: `{init}`"))
+            }
+            E::Exists { .. } => {
+                let look = self.command(&[b"snapshots"]);
+                failure.hint(format!("see what it holds: `{look}`"))
+            }
+            E::WrongPassword { .. } => failure.hint(self.password_hint()),
+            E::UnknownVersion { .. } => {
+                failure.hint("a newer program wrote it: use a newer version of this one")
+            }
+            E::Locked { stale: true, .. } => {
+                let unlock = self.command(&[b"unlock"]);
+                failure.hint(format!("if nothing uses it any more: `{unlock}`"))
+            }
+            E::Locked { .. } => {
+                failure.hint(format!("wait for it: `{}`", self.again(&["--retry-lock", "5m"])))
+            }
+            E::LockLost => failure.hint(format!("run it again: `{}`", self.again(&[]))),
+            E::Damaged { .. } => failure.hint(self.check_hint()),
+            E::SelfCheck { .. } => failure.hint(
+                "nothing damaged was stored; this machine's memory or processor is at fault: test it",
+            ),
+            E::Store { source, .. } => match store_hint(source.kind()) {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            },
+            _ => failure,
+        }
+    }
+
+    /// A failure of the catalog with the next command.
+    pub(crate) fn explain_catalog(&self, error: &alidade_catalog::Error) -> Failure {
+        use alidade_catalog::Error as E;
+        match error {
+            E::Corrupt { path, what } => {
+                let rebuild = self.command(&[b"catalog", b"rebuild"]);
+                Failure::new(
+                    Code::Failed,
+                    format!("the catalog {} is damaged: {what}", path.display()),
+                )
+                .hint(format!("bring it back from the repository: `{rebuild}`"))
+            }
+            E::AmbiguousRun { .. } => Failure::of(Code::Usage, error),
+            E::Busy { .. } => Failure::of(Code::Failed, error)
+                .hint(format!("run it again: `{}`", self.again(&[]))),
+            _ => Failure::of(Code::Failed, error),
+        }
+    }
+
+    /// How to learn more of damage.
+    pub(crate) fn check_hint(&self) -> String {
+        let check = self.command(&[b"check", b"--read-data"]);
+        format!("see how far the damage goes: `{check}`")
+    }
+}
+
+fn code_of_entity(class: Class) -> Code {
+    match class {
+        Class::Cancelled => Code::Interrupted,
+        Class::NotFound => Code::NotFound,
+        Class::Conflict => Code::Conflict,
+        Class::Damaged => Code::Damaged,
+        _ => Code::Failed,
+    }
+}
+
+fn code_of_repository(error: &repository::Error) -> Code {
+    use repository::Error as E;
+    match error {
+        E::NoRepository { .. } => Code::NoRepository,
+        E::WrongPassword { .. } => Code::WrongPassword,
+        E::Locked { .. } | E::LockLost => Code::Locked,
+        E::Damaged { .. } => Code::Damaged,
+        E::NotFound { .. } => Code::NotFound,
+        E::Exists { .. } => Code::Conflict,
+        E::Ambiguous { .. } | E::Usage(_) => Code::Usage,
+        E::Cancelled => Code::Interrupted,
+        E::Store { source, .. } if is_ours(source.kind()) => Code::Failed,
+        E::Store { .. } => Code::Unreachable,
+        _ => Code::Failed,
+    }
+}
+
+/// True when the store answered, and said no.
+fn is_ours(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::PermissionDenied
+            | ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::FileTooLarge
+            | ErrorKind::NotADirectory
+            | ErrorKind::OutOfMemory
+    )
+}
+
+fn store_hint(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            Some("make room and run it again: what was stored until now is used, nothing is lost")
+        }
+        ErrorKind::ReadOnlyFilesystem => Some(
+            "the repository is on a read-only file system: verbs that read need `--no-lock` there",
+        ),
+        ErrorKind::PermissionDenied => Some(
+            "run it as the user that owns the repository; verbs that read work with `--no-lock`",
+        ),
+        _ => None,
+    }
+}
