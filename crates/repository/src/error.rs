@@ -49,8 +49,8 @@ pub enum Error {
         /// True when it is older than a living holder would let it get, or its process is gone.
         stale: bool,
     },
-    /// Our own lock was removed while we were suspended; what was written may be gone.
-    #[error("this run's lock was removed by another process while it was suspended")]
+    /// Our own lock was removed by another; what was written since may be gone.
+    #[error("this run's lock was removed by another process")]
     LockLost,
     /// What is stored is not what was written: wrong hash, wrong MAC, wrong structure, missing.
     #[error("damaged {what}: {why}")]

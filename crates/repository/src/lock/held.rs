@@ -15,6 +15,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 
 /// A lock on the repository, renewed by a thread of its own until it is released or dropped.
 ///
+/// Stock restic asks whether a holder on the same machine lives by sending it SIGHUP: a process that
+/// takes locks must not die of that signal.
+///
 /// [`Lock::release`] says whether the lock file is gone. Dropping tries the same and keeps quiet: a
 /// file that stays is stale for everybody after its expiry, and still in the holder's record.
 pub struct Lock {
