@@ -11,9 +11,10 @@ use alidade_entity::{Cancel, Cx};
 use alidade_model::Time;
 use alidade_repository::envelope::encode_unpacked;
 use alidade_repository::{
-    Error, FileId, FileKind, Lock, LockMode, LockOptions, LockRecord, Result, time,
+    Error, FileId, FileKind, Lock, LockMode, LockOptions, LockRecord, Repository, Result, time,
 };
 use alidade_testkit::TestCx;
+use alidade_testkit::store::{Fault, FaultStore, PowerCutStore};
 use fixture::Fixture;
 
 const MODES: [LockMode; 2] = [LockMode::Shared, LockMode::Exclusive];
@@ -356,6 +357,53 @@ fn a_stopped_run_is_told_at_the_check() {
     assert!(matches!(lock.check(test.cx()), Err(Error::Cancelled)));
     lock.release().unwrap();
     assert_eq!(made.names("locks"), Vec::<String>::new());
+}
+
+#[test]
+fn a_store_that_is_away_for_a_while_costs_nothing_and_for_long_stops_the_run() {
+    let test = TestCx::seeded(1);
+    let store = Arc::new(FaultStore::new(Arc::new(PowerCutStore::new())));
+    let repo = Repository::init(test.cx(), store.clone(), &fixture::password(), &fixture::light())
+        .unwrap();
+    let lock = repo.lock(test.cx(), LockMode::Shared, &quick()).unwrap();
+    let before = lock.id();
+    store.stop();
+    test.clock().advance(Duration::from_secs(50));
+    let checked = lock.check(test.cx());
+    assert!(matches!(checked, Err(Error::Store { .. })), "{checked:?}");
+    store.heal();
+    test.clock().advance(Duration::from_secs(1));
+    until("a new lock file", || lock.id() != before);
+    lock.check(test.cx()).unwrap();
+    lock.release().unwrap();
+    assert!(repo.locks(test.cx(), &quick()).unwrap().is_empty());
+}
+
+#[test]
+fn a_taker_that_dies_anywhere_leaves_nothing_that_is_not_on_record() {
+    for fault in [Fault::Before, Fault::After] {
+        for n in 0..10 {
+            let (test, memory) = (TestCx::seeded(n), Arc::new(PowerCutStore::new()));
+            let (password, key) = (fixture::password(), fixture::light());
+            Repository::init(test.cx(), memory.clone(), &password, &key).unwrap();
+            let at = usize::try_from(n).unwrap();
+            let dying = Arc::new(FaultStore::stopping_at(memory.clone(), at, fault));
+            let record = Arc::new(Record::default());
+            let options = LockOptions { record: record.clone(), ..here() };
+            let repo = Repository::open(test.cx(), dying, &password).unwrap();
+            let done = repo.lock(test.cx(), LockMode::Shared, &options).and_then(Lock::release);
+            let survivor = Repository::open(test.cx(), memory, &password).unwrap();
+            let left = survivor.locks(test.cx(), &here()).unwrap();
+            for entry in &left {
+                assert!(record.ours().contains(&entry.id), "{n} {fault:?}: {entry:?}");
+            }
+            assert!(done.is_err() || left.is_empty());
+            for id in record.ours() {
+                survivor.remove_lock(&id, &options).unwrap();
+            }
+            assert!(survivor.locks(test.cx(), &here()).unwrap().is_empty());
+        }
+    }
 }
 
 #[derive(Default)]

@@ -15,6 +15,7 @@ use alidade_repository::{
     Snapshot,
 };
 use alidade_testkit::TestCx;
+use alidade_testkit::store::{Fault, FaultStore, PowerCutStore};
 use fixture::{Fixture, light, names, only, overwrite, password, store};
 
 fn open(made: &Fixture, cx: &Cx) -> Result<Arc<Repository>> {
@@ -373,4 +374,36 @@ fn a_damaged_snapshot_hides_no_other() {
     assert!(matches!(absent, Err(Error::NotFound { .. })), "{absent:?}");
     test.cancel();
     assert!(matches!(made.repo.snapshots(test.cx()), Err(Error::Cancelled)));
+}
+
+#[test]
+fn an_init_killed_anywhere_is_done_or_can_be_done_again() {
+    for fault in [Fault::Before, Fault::After] {
+        for n in 0.. {
+            let (test, memory) = (TestCx::seeded(n), Arc::new(PowerCutStore::new()));
+            let at = usize::try_from(n).unwrap();
+            let dying = Arc::new(FaultStore::stopping_at(memory.clone(), at, fault));
+            let first = Repository::init(test.cx(), dying.clone(), &password(), &light());
+            if !dying.has_stopped() {
+                first.unwrap();
+                assert!(n > 4, "there is something to kill: {n}");
+                break;
+            }
+            first.unwrap_err();
+            for seed in 0..20 {
+                let after: Arc<PowerCutStore> = Arc::new(memory.fork());
+                after.cut(seed);
+                let opened = Repository::open(test.cx(), after.clone(), &password());
+                let repo = match opened {
+                    Ok(repo) => repo,
+                    Err(Error::NoRepository { .. }) => {
+                        Repository::init(test.cx(), after.clone(), &password(), &light()).unwrap()
+                    }
+                    Err(error) => panic!("killed at {n} ({fault:?}), cut {seed}: {error}"),
+                };
+                let again = Repository::open(test.cx(), after.clone(), &password()).unwrap();
+                assert_eq!(again.id(), repo.id());
+            }
+        }
+    }
 }
