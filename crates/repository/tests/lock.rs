@@ -1,5 +1,7 @@
 //! Locks: who may work beside whom, and what becomes of holders that sleep, die or are broken.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 mod fixture;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,6 +45,7 @@ fn ago(cx: &Cx, minutes: i64) -> Time {
 }
 
 /// Waits for the renewing thread, which goes by the real clock.
+#[allow(clippy::disallowed_methods, reason = "a deadline for the test itself")]
 fn until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {

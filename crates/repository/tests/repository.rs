@@ -1,5 +1,7 @@
 //! The repository as a whole: made, opened, its keys, and what damage to its head is called.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 mod fixture;
 
 use std::fs;

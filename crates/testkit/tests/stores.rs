@@ -81,9 +81,9 @@ fn a_power_cut_takes_names_that_were_not_flushed_and_no_others() {
             has(&store, FileKind::Pack, b"flushed") && has(&store, FileKind::Index, b"other kind")
         );
         if has(&store, FileKind::Pack, b"young") {
-            kept += 1
+            kept += 1;
         } else {
-            lost += 1
+            lost += 1;
         }
         back += usize::from(has(&store, FileKind::Snapshot, b"removed"));
         assert!(has(&fork, FileKind::Pack, b"young"), "a fork goes its own way");

@@ -152,7 +152,7 @@ pub(super) fn search(
             Ok(Opening::Key(master)) => match open_config(&master, config) {
                 Ok(json) => return Ok((id, master, json)),
                 Err(error) => {
-                    tried.config = Some(error.of(format!("config of {}", store.location())))
+                    tried.config = Some(error.of(format!("config of {}", store.location())));
                 }
             },
             Err(error) => tried.damaged.push(error.of(format!("key {id}"))),

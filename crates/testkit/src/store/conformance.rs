@@ -39,14 +39,14 @@ fn listed(store: &dyn Store, kind: FileKind) -> Vec<(String, u64)> {
     all
 }
 
-fn is_not_found<T: std::fmt::Debug>(what: &str, result: Result<T, Error>) {
+fn is_not_found<T: std::fmt::Debug>(what: &str, result: &Result<T, Error>) {
     assert!(matches!(result, Err(Error::NotFound { .. })), "{what}: {result:?}");
 }
 
 fn nothing_is_there_before(store: &dyn Store) {
     let mut one = [0];
-    is_not_found("config before creation", store.read_at(FileKind::Config, "config", 0, &mut one));
-    is_not_found("config before creation", store.len(FileKind::Config, "config"));
+    is_not_found("config before creation", &store.read_at(FileKind::Config, "config", 0, &mut one));
+    is_not_found("config before creation", &store.len(FileKind::Config, "config"));
     for kind in HASHED {
         assert_eq!(listed(store, kind), [], "{kind} files before creation");
     }
@@ -56,8 +56,8 @@ fn keeps_files(store: &dyn Store, kind: FileKind) {
     let (short, long) = (kind.word().as_bytes().to_vec(), kind.word().repeat(40_000).into_bytes());
     for content in [&short, &long] {
         let name = name(content);
-        is_not_found("the length of an absent file", store.len(kind, &name));
-        is_not_found("reading an absent file", store.read_at(kind, &name, 0, &mut [0]));
+        is_not_found("the length of an absent file", &store.len(kind, &name));
+        is_not_found("reading an absent file", &store.read_at(kind, &name, 0, &mut [0]));
         store.remove(kind, &name).expect("removing what is absent succeeds");
         store.put(kind, &name, Body::Bytes(content)).expect("a file is stored");
         store.flush(kind).expect("names are made durable");
@@ -88,7 +88,7 @@ fn keeps_files(store: &dyn Store, kind: FileKind) {
     );
 
     store.remove(kind, &name(&long)).expect("a file is removed");
-    is_not_found("reading a removed file", store.read_at(kind, &name(&long), 0, &mut [0]));
+    is_not_found("reading a removed file", &store.read_at(kind, &name(&long), 0, &mut [0]));
     assert_eq!(listed(store, kind), [(name(&short), short.len() as u64)]);
 }
 
@@ -96,8 +96,8 @@ fn refuses_odd_names(store: &dyn Store, kind: FileKind) {
     let good = name(b"odd");
     let odd = ["", "..", "../../x", "config", &good[..63], &good.to_uppercase(), "é"];
     for odd in odd.iter().copied().filter(|odd| **odd != *good) {
-        is_not_found("the length of an odd name", store.len(kind, odd));
-        is_not_found("reading an odd name", store.read_at(kind, odd, 0, &mut [0]));
+        is_not_found("the length of an odd name", &store.len(kind, odd));
+        is_not_found("reading an odd name", &store.read_at(kind, odd, 0, &mut [0]));
         let put = store.put(kind, odd, Body::Bytes(b"x"));
         assert!(put.is_err(), "a file of an odd name `{odd}` was stored");
     }
@@ -123,7 +123,7 @@ fn reads_bodies_of_known_length(store: &dyn Store) {
     let mut short = content[..content.len() - 1].chain(std::io::empty());
     let put = store.put(FileKind::Pack, &name, Body::Reader { reader: &mut short, len });
     assert!(matches!(put, Err(Error::Store { .. })), "a body that ends early: {put:?}");
-    is_not_found("a file that was not stored", store.len(FileKind::Pack, &name));
+    is_not_found("a file that was not stored", &store.len(FileKind::Pack, &name));
 
     let mut reader = content.as_slice();
     store.put(FileKind::Pack, &name, Body::Reader { reader: &mut reader, len }).expect("stored");
