@@ -332,7 +332,7 @@ impl<'a> Driver<'a> {
             Kind::Directory => counts.directories += 1,
             Kind::Symlink => counts.symlinks += 1,
             Kind::BlockDevice | Kind::CharDevice | Kind::Fifo | Kind::Socket => {
-                counts.specials += 1
+                counts.specials += 1;
             }
         }
     }

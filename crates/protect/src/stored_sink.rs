@@ -325,7 +325,7 @@ impl TreeSink for StoredSink<'_> {
             Begin::Known(content, holes) => (Some(content), holes),
         };
         let mut tree = lock(&self.tree);
-        tree.settle(cx, self, no, &entry, content, &holes)
+        tree.settle(cx, self, no, &entry, (content, holes))
     }
 
     fn leave(&self, cx: &Cx, no: EntryNo) -> Result<()> {
@@ -391,8 +391,7 @@ impl<'a> Tree<'a> {
         sink: &StoredSink<'a>,
         no: EntryNo,
         entry: &Entry,
-        content: Option<Content>,
-        holes: &[Hole],
+        (content, holes): (Option<Content>, Vec<Hole>),
     ) -> Result<()> {
         let (mut node, lost) = node_of(entry);
         for name in lost {
@@ -422,7 +421,7 @@ impl<'a> Tree<'a> {
             let mut path = self.path.clone();
             path.push(b'/');
             path.extend_from_slice(&entry.name);
-            holes::write(&path, holes, &mut self.hole_map.buffer);
+            holes::write(&path, &holes, &mut self.hole_map.buffer);
             self.hole_map.flush_full(cx, sink.writer)?;
             self.counts.sparse += 1;
         }

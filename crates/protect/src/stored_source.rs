@@ -122,9 +122,9 @@ impl StoredSource {
             }
             Chosen::Yes => {
                 self.announce(out);
-                self.take(cx, entry, node, up, false, out)
+                self.take(cx, (entry, node), up, false, out)
             }
-            Chosen::Maybe => self.take(cx, entry, node, up, true, out),
+            Chosen::Maybe => self.take(cx, (entry, node), up, true, out),
         }
     }
 
@@ -132,8 +132,7 @@ impl StoredSource {
     fn take(
         &mut self,
         cx: &Cx,
-        entry: Entry,
-        node: Node,
+        (entry, node): (Entry, Node),
         up: usize,
         hold: bool,
         out: &mut Vec<Visit>,
