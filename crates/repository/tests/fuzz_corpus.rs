@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 #[path = "../../../fuzz/checks.rs"]
+#[allow(unreachable_pub, reason = "the fuzz targets take it in as well")]
 mod checks;
 
 /// Longest input whose every byte is changed; of longer ones some are.

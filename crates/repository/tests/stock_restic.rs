@@ -2,9 +2,9 @@
 //!
 //! The restic on the path is asked, or the one that `ALIDADE_PEER_RESTIC` names.
 
-mod support;
-
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+mod support;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
