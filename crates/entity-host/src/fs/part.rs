@@ -4,10 +4,11 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ftruncate, openat, unlinkat};
-use rustix::io::{Errno, Result, pwrite, retry_on_intr};
+use rustix::io::{Errno, Result, pread, pwrite, retry_on_intr};
 
 use super::content::ContentHash;
 use super::dir::Dir;
+use super::file::{Range, Ranges};
 use super::metadata::{identity_of, look};
 use super::slots::{OpenDirs, OpenParts};
 
@@ -150,6 +151,34 @@ impl Part {
     pub(crate) fn is_there(&self) -> bool {
         self.lock().identity.is_some()
     }
+}
+
+/// Opens a file that was written to read it.
+pub(crate) fn open_to_read(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    openat(dir, name, flags, Mode::empty())
+}
+
+/// Copies the content of a file to another of the same size, and leaves out its holes.
+pub(crate) fn copy_content(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
+    let stat = look(from)?;
+    let mut ranges = Ranges::new(&stat);
+    let (mut at, mut buf) = (0, vec![0; 1024 * 1024]);
+    while at < stat.stx_size {
+        match ranges.at(from, at)? {
+            Range::Hole { end } => at = end,
+            Range::Data { end } => {
+                let wanted = usize::try_from(end - at).map_or(buf.len(), |len| len.min(buf.len()));
+                let read = retry_on_intr(|| pread(from, &mut buf[..wanted], at))?;
+                if read == 0 {
+                    return Err(Errno::IO);
+                }
+                write_all(to, &buf[..read], at)?;
+                at += read as u64;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Writes all of `data` at `at`.

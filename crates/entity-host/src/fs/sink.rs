@@ -18,7 +18,8 @@ use super::content::hash_of;
 use super::dir::{Dir, LISTING};
 use super::dress::{Refusal, Target, bequeaths, disinherit, dress, undressed};
 use super::links::{First, Links};
-use super::part::{Part, State, write_all};
+use super::metadata::look;
+use super::part::{Part, State, copy_content, open_to_read, write_all};
 use super::slots::{OpenDirs, OpenParts};
 use super::tally::words;
 use super::walk::Stop;
@@ -65,6 +66,7 @@ struct Folder {
 struct Name {
     dir: Arc<Dir>,
     name: Vec<u8>,
+    metadata: Metadata,
     first: First,
 }
 
@@ -179,7 +181,8 @@ impl FsSink {
     /// Begins another name of an inode; `None` when it is the first.
     fn begin_name(&self, no: EntryNo, parent: &Arc<Dir>, entry: &Entry) -> Result<Option<Want>> {
         let Some(first) = self.tree().links.first_of(&entry.metadata) else { return Ok(None) };
-        let name = Name { dir: Arc::clone(parent), name: entry.name.clone(), first };
+        let (name, metadata) = (entry.name.clone(), entry.metadata.clone());
+        let name = Name { dir: Arc::clone(parent), name, metadata, first };
         if entry.metadata.kind == Kind::File {
             self.tree().names.insert(no, Arc::new(name));
         } else {
@@ -202,8 +205,37 @@ impl FsSink {
         });
         match linked {
             Ok(()) => Ok(()),
+            Err(error) if name.metadata.kind == Kind::File && !is_fatal(error) => {
+                self.copy_name(name, error)
+            }
             Err(error) => self.fail_or_omit(&name.dir, &name.name, "create hard link", error),
         }
+    }
+
+    /// Gives a name a content of its own, where the target has no hard links or no more of them.
+    fn copy_name(&self, name: &Name, refused: Errno) -> Result<()> {
+        let failed = |error| self.failed("copy to", &name.dir, &name.name, error);
+        let dir = self.dirs.reach(&name.first.dir).map_err(failed)?;
+        let from = open_to_read(&dir, &name.first.name).map_err(failed)?;
+        let size = look(&from).map_err(failed)?.stx_size;
+        let part = Part::new(Arc::clone(&name.dir), &name.name, size, false);
+        let mut state = part.lock();
+        let mut refusals = Vec::new();
+        self.on_file(&part, &mut state, "create file", |state| {
+            let to = part.open(state, self.open())?;
+            copy_content(&from, &to)?;
+            refusals = dress(Target::Open(to.as_fd()), &name.metadata);
+            Ok(())
+        })?;
+        part.close(&mut state, &self.parts);
+        if !state.is_lost {
+            let reason =
+                format!("create hard link: {}; it is kept as a file of its own", words(refused));
+            let path = name.dir.path_of(&name.name);
+            self.omit(path, OmissionKind::Unwritable, reason);
+            self.refuse(&name.dir, &name.name, refusals);
+        }
+        Ok(())
     }
 
     /// Runs a step of writing a file; what fails for it alone gives it up.

@@ -159,6 +159,21 @@ fn many_files_are_restored_by_several_threads() {
 }
 
 #[test]
+fn deep_and_wide_trees_need_no_more_than_256_descriptors() {
+    let program = std::env::current_exe().expect("this program");
+    let tests = [
+        "sink::three_thousand_levels_are_restored",
+        "sink::many_files_are_restored_by_several_threads",
+        "walk::three_thousand_levels_of_long_names_are_walked_and_read",
+    ];
+    let program = program.to_string_lossy();
+    let mut arguments = vec!["--nofile=256:256", &*program, "--exact", "--test-threads=1"];
+    arguments.extend(tests);
+    let text = run("prlimit", &arguments);
+    assert!(text.contains("3 passed"), "{text}");
+}
+
+#[test]
 fn a_target_that_is_not_empty_is_a_conflict() {
     let (_temp, top) = scratch();
     fs::create_dir(top.join("full")).expect("mkdir");
@@ -304,6 +319,48 @@ fn what_is_abandoned_or_incomplete_is_not_left_behind() {
         ending.omissions.named().iter().map(|o| (o.path.as_slice(), o.kind)).collect();
     let unreadable = OmissionKind::Unreadable;
     assert_eq!(omitted, [(b"/short".as_slice(), unreadable), (b"/b".as_slice(), unreadable)]);
+}
+
+#[test]
+fn a_hard_link_that_the_target_refuses_becomes_a_file_of_its_own() {
+    need_root();
+    let (_temp, top) = scratch();
+    let target = top.join("t");
+    let sink = sink(&top, &options(&target)).expect("sink");
+    let mut first = entry(b"a", Kind::File, 0o640);
+    first.metadata.size = 3 << 20;
+    (first.metadata.inode, first.metadata.device, first.metadata.links) = (9, 9, 2);
+    let second = Entry { name: b"b".to_vec(), ..first.clone() };
+    sink.begin(&cx(), place(0, None), &first).expect("begin");
+    sink.begin(&cx(), place(1, None), &entry(b"d", Kind::Directory, 0o755)).expect("begin");
+    // Another file system: nothing there can be a name of what is here.
+    let elsewhere = target.join("d");
+    run("mount", &["-t", "tmpfs", "tmpfs", &elsewhere.to_string_lossy()]);
+    let done = (|| {
+        sink.begin(&cx(), place(2, Some(1)), &second)?;
+        sink.write(&cx(), EntryNo(0), Piece::Data { at: 0 }, &[7; 1 << 20])?;
+        let hole = alidade_model::Hole { at: 1 << 20, len: 2 << 20 };
+        sink.write(&cx(), EntryNo(0), Piece::Hole(hole), &[])?;
+        let end = EntryEnd::Whole(Box::new(first.metadata.clone()), Verdict::Steady);
+        sink.complete(&cx(), EntryNo(0), end)?;
+        (0..3).try_for_each(|no| sink.settle(&cx(), EntryNo(no)))?;
+        sink.leave(&cx(), EntryNo(1))?;
+        sink.finish(&cx())
+    })();
+    let one = fs::read(target.join("a"));
+    let other = fs::read(elsewhere.join("b"));
+    let stat = fs::metadata(elsewhere.join("b"));
+    drop(sink);
+    run("umount", &[&elsewhere.to_string_lossy()]);
+    let reasons: Vec<String> =
+        done.expect("the copy").omissions.named().iter().map(|o| o.reason.clone()).collect();
+    let words = "create hard link: Invalid cross-device link (os error 18); \
+                 it is kept as a file of its own";
+    assert_eq!(reasons, [words]);
+    assert!(one.expect("read") == other.expect("read"));
+    let stat = stat.expect("stat");
+    assert_eq!((stat.mode() & 0o7777, stat.mtime(), stat.mtime_nsec()), (0o640, 1_000, 1));
+    assert!(stat.blocks() < 4_096, "the hole is kept");
 }
 
 #[test]
