@@ -364,6 +364,27 @@ fn a_hard_link_that_the_target_refuses_becomes_a_file_of_its_own() {
 }
 
 #[test]
+fn a_hole_written_after_a_restart_holds_nothing_of_what_was_written_before() {
+    let (_temp, top) = scratch();
+    let target = top.join("t");
+    let options = CopyOptions { read_back: true, ..options(&target) };
+    let sink = sink(&top, &options).expect("sink");
+    let mut file = entry(b"f", Kind::File, 0o644);
+    file.metadata.size = 20_000;
+    sink.begin(&cx(), place(0, None), &file).expect("begin");
+    sink.write(&cx(), EntryNo(0), Piece::Data { at: 0 }, &[1; 20_000]).expect("write");
+    sink.restart(&cx(), EntryNo(0)).expect("restart");
+    let hole = alidade_model::Hole { at: 0, len: 10_000 };
+    sink.write(&cx(), EntryNo(0), Piece::Hole(hole), &[]).expect("write");
+    sink.write(&cx(), EntryNo(0), Piece::Data { at: 10_000 }, &[2; 5_000]).expect("write");
+    file.metadata.size = 15_000;
+    let end = EntryEnd::Whole(Box::new(file.metadata), Verdict::Steady);
+    sink.complete(&cx(), EntryNo(0), end).expect("complete");
+    let content = [vec![0; 10_000], vec![2; 5_000]].concat();
+    assert!(fs::read(target.join("f")).expect("read") == content);
+}
+
+#[test]
 fn an_inode_number_given_twice_costs_no_content() {
     let (_temp, top) = scratch();
     let target = top.join("t");
