@@ -302,3 +302,74 @@ fn damage(copy: &Found, error: &std::io::Error) -> Error {
         None => damaged(copy, error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use alidade_entity::Cancel;
+
+    use super::*;
+    use crate::pack_header::HeaderEntry;
+    use crate::{
+        Compression, Kdf, KeyOptions, LocalStore, LockMode, LockOptions, Password, Writer,
+        WriterOptions,
+    };
+
+    /// What a reader says when an index lies about a blob: `lie` changes the truth.
+    fn told(lie: impl FnOnce(&mut HeaderEntry)) -> Result<Vec<u8>> {
+        let root = tempfile::tempdir().unwrap();
+        let cx = Cx::system(Cancel::default());
+        let store = Arc::new(LocalStore::new(root.path().join("repository")));
+        let key = KeyOptions { kdf: Kdf::LIGHT, host: "h".into(), username: "u".into() };
+        let repository = Repository::init(&cx, store, &Password::new("p"), &key).unwrap();
+        let mut options = LockOptions::new("h", "u");
+        options.wait = Duration::ZERO;
+        let lock = repository.lock(&cx, LockMode::Shared, &options).unwrap();
+        let honest = Indexed::load(Arc::clone(&repository), &cx).unwrap();
+        let mut options = WriterOptions::new(root.path());
+        options.compression = Compression::Off;
+        options.parallel = 1;
+        let writer = Writer::new(Arc::clone(&honest), &lock, options).unwrap();
+        let id = writer.save_data(&cx, b"one content").unwrap().id;
+        writer.abandon(&cx).unwrap();
+        let found = honest.index.read().find(BlobKind::Data, &id).unwrap();
+
+        let fooled = Indexed::load_each(repository, &cx, &mut |_, _| Ok(())).unwrap();
+        let fooled = Indexed { index: SharedIndex::default(), ..fooled };
+        let mut blob = found.blob;
+        lie(&mut blob);
+        fooled.index.stored(found.pack, &[blob]).unwrap();
+        let mut buf = Vec::new();
+        let read = fooled.read_blob(&cx, blob.kind, &blob.id, &mut buf);
+        assert!(buf.capacity() < 1 << 20);
+        if blob.kind == BlobKind::Tree {
+            return fooled.tree(&cx, blob.id).map(|_| buf);
+        }
+        read.map(|()| buf)
+    }
+
+    #[test]
+    fn an_index_that_lies_is_damage_and_costs_no_memory() {
+        assert_eq!(told(|_| {}).unwrap(), b"one content");
+        let lies: [fn(&mut HeaderEntry); 9] = [
+            |blob| blob.id = BlobId::of(b"another one"),
+            |blob| blob.offset += 1,
+            |blob| blob.len -= 1,
+            |blob| blob.len = 31,
+            |blob| blob.len = u32::MAX,
+            |blob| blob.plain_len = Some(11),
+            |blob| blob.plain_len = Some(u32::MAX),
+            |blob| blob.kind = BlobKind::Tree,
+            |blob| (blob.kind, blob.len) = (BlobKind::Tree, u32::MAX),
+        ];
+        for (at, lie) in lies.into_iter().enumerate() {
+            match told(lie) {
+                Err(Error::Damaged { .. }) => {}
+                // The bytes are those of a blob of that id; that they are no tree shows later.
+                Ok(_) if at == 7 => {}
+                other => panic!("lie {at}: {other:?}"),
+            }
+        }
+    }
+}

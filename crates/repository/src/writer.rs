@@ -236,6 +236,7 @@ impl Writer {
         let len = len.ok_or_else(|| too_large("a piece of a hole", "128 MiB"))?;
         if let Some(id) = held(&self.zeros).get(&len).copied() {
             cx.check()?;
+            self.stop_after_failure()?;
             self.count_known(BlobKind::Data);
             return Ok(Saved { id, new: false, stored: 0 });
         }

@@ -1,5 +1,6 @@
 //! What the tests of the way in and the way out share.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
