@@ -232,6 +232,7 @@ mod tests {
         std::os::unix::fs::symlink("/", temp.path().join("link")).expect("symlink");
         let root = dir_root(&dir);
         assert!(root.child(b"link").reach().is_err());
+        assert!(root.child(b"link").child(b"etc").reach().is_err(), "on the way, too");
     }
 
     fn dir_root(dir: &Arc<Dir>) -> Arc<Dir> {

@@ -174,6 +174,34 @@ fn deep_and_wide_trees_need_no_more_than_256_descriptors() {
 }
 
 #[test]
+fn files_that_are_written_all_at_once_are_not_all_kept_open() {
+    let (_temp, top) = scratch_in_memory();
+    let target = top.join("t");
+    let sink = sink(&top, &options(&target)).expect("sink");
+    let name = |no: u64| format!("{no}").into_bytes();
+    for no in 0..300 {
+        let mut file = entry(&name(no), Kind::File, 0o644);
+        file.metadata.size = 2;
+        sink.begin(&cx(), place(no, None), &file).expect("begin");
+        sink.write(&cx(), EntryNo(no), Piece::Data { at: 0 }, &[1]).expect("write");
+    }
+    let open = fs::read_dir("/proc/self/fd")
+        .expect("list open files")
+        .filter_map(|fd| fs::read_link(fd.expect("an open file").path()).ok())
+        .filter(|path| path.starts_with(&target) && *path != target)
+        .count();
+    assert!((1..=64).contains(&open), "{open} files are open");
+    for no in 0..300 {
+        sink.write(&cx(), EntryNo(no), Piece::Data { at: 1 }, &[2]).expect("write");
+        let mut metadata = Metadata::of(Kind::File, 0o644);
+        metadata.size = 2;
+        let end = EntryEnd::Whole(Box::new(metadata), Verdict::Steady);
+        sink.complete(&cx(), EntryNo(no), end).expect("complete");
+        assert_eq!(fs::read(target.join(no.to_string())).expect("read"), [1, 2]);
+    }
+}
+
+#[test]
 fn a_target_that_is_not_empty_is_a_conflict() {
     let (_temp, top) = scratch();
     fs::create_dir(top.join("full")).expect("mkdir");
