@@ -39,7 +39,6 @@ pub(crate) struct Row {
     digest: String,
     ok: bool,
     came_out: String,
-    seconds: f64,
 }
 
 /// Runs every row, prints the table, and fails when a row failed or none ran.

@@ -8,7 +8,7 @@ use alidade_cli::environment::Environment;
 use alidade_cli::{Code, Parts};
 use alidade_entity::{Cancel, Cx, Registry};
 use alidade_entity_host::FsType;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 fn main() -> ExitCode {
     match run() {
@@ -51,7 +51,10 @@ fn registry() -> Registry {
 }
 
 /// The first signal asks the run to stop; the second one does what the system does by default.
+///
+/// A hang-up changes nothing: stock `restic unlock` sends one to learn whether the holder of a lock lives.
 fn arm(flag: &Arc<AtomicBool>) -> std::io::Result<()> {
+    signal_hook::flag::register(SIGHUP, Arc::new(AtomicBool::new(false)))?;
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_conditional_default(signal, Arc::clone(flag))?;
         signal_hook::flag::register(signal, Arc::clone(flag))?;

@@ -30,7 +30,7 @@ pub(crate) fn rows(bench: &mut Bench) -> Result<()> {
 
 fn refused(bench: &mut Bench, verb: &str, exit: i32, arguments: Vec<String>) -> Result<()> {
     let promise = Promise { reader: Reader::Alidade, verb, data: "-", arguments, exit };
-    bench.row(promise, |_, output| {
+    bench.row(&promise, |_, output| {
         complains(output)?;
         Ok((first_line(&output.stderr), vec![]))
     })
@@ -60,7 +60,7 @@ fn unreadable(bench: &mut Bench) -> Result<()> {
     let arguments = vec!["-c".to_owned(), script];
     let verb = "protect as a user who may not read";
     let promise = Promise { reader: Reader::Shell, verb, data: "-", arguments, exit: 3 };
-    bench.row(promise, |_, output| {
+    bench.row(&promise, |_, output| {
         let doc = json(output)?;
         ensure!(
             doc["omissions"]["by_kind"]["permission-denied"] == 1,
@@ -89,7 +89,7 @@ fn damaged(bench: &mut Bench) -> Result<()> {
         with(bench, "damaged", &["-o", "json", "restore", &source, "--target", &target]);
     let verb = "restore of a flipped byte";
     let promise = Promise { reader: Reader::Alidade, verb, data: "everyday", arguments, exit: 20 };
-    bench.row(promise, |_, output| {
+    bench.row(&promise, |_, output| {
         let doc = json(output)?;
         let omitted = doc["omissions"]["total"].as_u64().context("count the omissions")?;
         ensure!(omitted > 0, "nothing is named as missing");

@@ -75,7 +75,7 @@ fn ours(
     holds: impl FnOnce(&Bench, &Output) -> Result<(String, Vec<u8>)>,
 ) -> Result<()> {
     let arguments = with(bench, "repo", words);
-    bench.row(Promise { reader: Reader::Alidade, verb, data, arguments, exit }, holds)
+    bench.row(&Promise { reader: Reader::Alidade, verb, data, arguments, exit }, holds)
 }
 
 /// Restores a whole fixture and compares listings.
@@ -126,7 +126,7 @@ pub(crate) fn same(
 
 fn parts(bench: &mut Bench) -> Result<()> {
     let source = bench.source("everyday");
-    let (target, file) = (bench.path("target/one"), format!("fs:{}/run.sh", source));
+    let (target, file) = (bench.path("target/one"), format!("fs:{source}/run.sh"));
     ours(
         bench,
         "restore one file",

@@ -1,3 +1,4 @@
+// long: one plug with its source, its files and its sink, which share what the tree may hold
 use std::collections::{BTreeMap, btree_map};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
