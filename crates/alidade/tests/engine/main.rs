@@ -1,5 +1,7 @@
 //! The engine with its plugs on a directory, in this process.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -9,6 +11,8 @@ use alidade_entity::{Cancel, Cx};
 use alidade_model::{OmissionKind, Status};
 use alidade_testkit::Lab;
 use alidade_testkit::plug::{EtagTree, Node, Part};
+use alidade_testkit::tree::{Acl, Content, Dress, Fill, Limits, Listing, Make, Plan, Thing, plans};
+use proptest::prelude::*;
 
 fn cx() -> Cx {
     Cx::system(Cancel::default())
@@ -108,4 +112,94 @@ fn what_cannot_be_read_is_an_omission_and_not_a_success() {
     assert_eq!(outcome.omissions.counts().collect::<Vec<_>>(), vec![(OmissionKind::Vanished, 1)]);
     assert!(outcome.omissions.named()[0].path.ends_with(b"/bucket/gone"));
     assert_eq!(outcome.counts.files, 1);
+}
+
+/// Protects and restores the lab's source; everything but what the engine says it omitted must be equal.
+fn round_trip(lab: &Lab) {
+    let outcome = lab.protect().unwrap();
+    assert_eq!(outcome.status, Status::Done, "{outcome:?}");
+    let target = lab.path("target");
+    let restored = lab.restore(&lab.latest().unwrap(), &target).unwrap();
+    assert_eq!(restored.status, Status::Done, "{restored:?}");
+    assert_eq!(restored.digest, outcome.digest);
+    let back = target.join(lab.source().strip_prefix("/").unwrap());
+    Listing::of(&lab.source()).assert_equals(&Listing::of(&back), "what came back");
+}
+
+/// A lab whose source is what the plan says.
+fn planned(plan: &Plan) -> Lab {
+    let lab = Lab::new(&cx());
+    lab.init().unwrap();
+    fs::remove_dir(lab.source()).unwrap();
+    plan.build(&lab.source());
+    lab
+}
+
+fn thing(name: &[u8], make: Make, dress: Dress) -> Thing {
+    Thing { parent: 0, name: name.to_vec(), make, dress }
+}
+
+#[test]
+fn attributes_acls_and_nanoseconds_come_back() {
+    let file = || Make::File(Content::new(3_000_000, Fill::Random(7)));
+    let acl = Acl { user: (1234, 7), group: (4321, 5), default: false };
+    let attributes = vec![(b"user.a".to_vec(), b"value".to_vec()), (b"user.b".to_vec(), vec![])];
+    let things = vec![
+        thing(b"attributes", file(), Dress { attributes, ..Dress::default() }),
+        thing(b"acl", file(), Dress { acl: Some(acl), ..Dress::default() }),
+        thing(b"times", file(), Dress { mtime: (-5, 999_999_999), ..Dress::default() }),
+        thing(b"link", Make::Symlink(b"to\xff".to_vec()), Dress::default()),
+        thing(b"socket", Make::Socket, Dress::default()),
+        thing(b"fifo", Make::Fifo, Dress::default()),
+    ];
+    round_trip(&planned(&Plan { root: Dress::default(), things }));
+}
+
+#[test]
+fn a_path_longer_than_any_system_call_takes_comes_back() {
+    let names: Vec<Vec<u8>> = (0..30).map(|n| vec![b'a' + n; 250]).collect();
+    round_trip(&planned(&Plan::deep(&names, Content::new(10, Fill::Zeros))));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+    #[test]
+    fn any_tree_comes_back(plan in plans(Limits::default())) {
+        round_trip(&planned(&plan));
+    }
+}
+
+/// Root is never refused, so this test runs again as somebody else.
+#[test]
+fn who_may_not_read_a_file_is_told_so() {
+    let marker = "ALIDADE_TEST_UNPRIVILEGED";
+    if std::env::var_os(marker).is_none() {
+        let here = std::env::current_exe().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let copy = dir.path().join("test");
+        fs::copy(here, &copy).unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let run = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+            .arg(copy)
+            .args(["--exact", "who_may_not_read_a_file_is_told_so"])
+            .env(marker, "1")
+            .env("TMPDIR", dir.path())
+            .output()
+            .unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+        return;
+    }
+    let lab = Lab::new(&cx());
+    lab.init().unwrap();
+    filled(&lab);
+    fs::create_dir(lab.source().join("closed")).unwrap();
+    for closed in ["a/hello", "closed"] {
+        fs::set_permissions(lab.source().join(closed), fs::Permissions::from_mode(0)).unwrap();
+    }
+    let outcome = lab.protect().unwrap();
+    assert_eq!(outcome.status, Status::Omissions);
+    let counted: Vec<_> = outcome.omissions.counts().collect();
+    // The file has two names, and the directory cannot be listed.
+    assert_eq!(counted, vec![(OmissionKind::PermissionDenied, 3)]);
 }
