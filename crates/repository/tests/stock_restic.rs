@@ -1,6 +1,6 @@
 //! Stock restic reads, checks and goes on with what we write, and we with what it writes.
 //!
-//! The restic on the path is asked, or the one that `ALIDADE_PEER_RESTIC` names.
+//! `testkit::peer` says where it is.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -18,8 +18,7 @@ use support::*;
 
 /// What restic prints; it must succeed.
 fn restic(root: &Path, args: &[&str]) -> Vec<u8> {
-    let program = std::env::var_os("ALIDADE_PEER_RESTIC").unwrap_or_else(|| "restic".into());
-    let output = Command::new(program)
+    let output = Command::new(alidade_testkit::peer("restic"))
         .arg("--no-cache")
         .arg("--repo")
         .arg(root.join("repository"))
@@ -27,7 +26,7 @@ fn restic(root: &Path, args: &[&str]) -> Vec<u8> {
         .env("RESTIC_PASSWORD", PASSWORD)
         .current_dir(root)
         .output()
-        .expect("restic must be installed");
+        .expect("stock restic must run");
     assert!(
         output.status.success(),
         "restic {args:?}: {}",
