@@ -1,6 +1,8 @@
 //! JSON text exactly as Go's `encoding/json` writes it. restic compares its own encoding of a tree
 //! with the stored bytes before it rewrites one, so that every byte counts.
 
+use std::io::Write as _;
+
 /// Appends a JSON string, quotes included. `<`, `>`, `&`, U+2028 and U+2029 are escaped; every byte
 /// that is not part of valid UTF-8 becomes `\ufffd`.
 pub fn string(bytes: &[u8], out: &mut Vec<u8>) {
@@ -124,8 +126,8 @@ impl<'a> Object<'a> {
 
     /// A number, whatever it is.
     pub fn number(&mut self, name: &str, value: impl Into<u64>) {
-        let digits = value.into().to_string();
-        self.field(name).extend_from_slice(digits.as_bytes());
+        let out = self.field(name);
+        write!(out, "{}", value.into()).expect("writing to memory cannot fail");
     }
 
     /// A number unless it is zero: Go's `omitempty`.

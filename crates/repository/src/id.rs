@@ -43,7 +43,8 @@ macro_rules! sha256_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                let digits = hex(&self.0);
+                f.write_str(std::str::from_utf8(&digits).expect("hex digits are ASCII"))
             }
         }
 
@@ -81,6 +82,17 @@ pub(crate) fn parse(text: &[u8]) -> Option<[u8; 32]> {
         *byte = digit(pair[0])? << 4 | digit(pair[1])?;
     }
     Some(bytes)
+}
+
+/// The 64 lower-case hex digits of an id.
+pub(crate) fn hex(id: &[u8; 32]) -> [u8; 64] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 64];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(id) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    text
 }
 
 fn digit(byte: u8) -> Option<u8> {

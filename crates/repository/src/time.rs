@@ -17,13 +17,28 @@ pub fn to_text(time: Time) -> String {
     let (month, day) = if day > month_len(in_year, month) { (3, 1) } else { (month, day) };
     let second = time.seconds.rem_euclid(DAY);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    let mut text = format!("{in_year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+    let mut text = String::with_capacity("2006-01-02T15:04:05.999999999Z".len());
+    let fields =
+        [(in_year, 4, '-'), (month, 2, '-'), (day, 2, 'T'), (hour, 2, ':'), (minute, 2, ':')];
+    for (number, digits, after) in fields {
+        push_digits(&mut text, number, digits);
+        text.push(after);
+    }
+    push_digits(&mut text, second, 2);
     if time.nanos != 0 {
-        let fraction = format!(".{:09}", time.nanos.min(999_999_999));
-        text.push_str(fraction.trim_end_matches('0'));
+        text.push('.');
+        push_digits(&mut text, i64::from(time.nanos.min(999_999_999)), 9);
+        text.truncate(text.trim_end_matches('0').len());
     }
     text.push('Z');
     text
+}
+
+fn push_digits(text: &mut String, number: i64, digits: u32) {
+    for place in (0..digits).rev() {
+        let digit = number / 10_i64.pow(place) % 10;
+        text.push(char::from(b'0' + u8::try_from(digit).unwrap_or(0)));
+    }
 }
 
 /// Reads what Go reads: `2006-01-02T15:04:05`, a fraction of any length of which nine digits count,

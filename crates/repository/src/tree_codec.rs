@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::decode::{DecodeError, Decoded};
 use crate::gojson::{self, Object};
 use crate::json::{First, Reader};
-use crate::{BlobId, Content, Node, NodeKind, quote, time};
+use crate::{BlobId, Content, Node, NodeKind, id, quote, time};
 
 /// What a tree begins with, before its first node.
 pub const PREFIX: &[u8] = br#"{"nodes":["#;
@@ -143,12 +143,14 @@ fn encode_content(content: &Content, text: &mut Vec<u8>, out: &mut impl Write) -
     text.push(b'[');
     let mut first = true;
     for (id, count) in content.runs() {
-        let id = format!(r#""{id}""#);
+        let id = id::hex(&id.0);
         for _ in 0..*count {
             if !std::mem::replace(&mut first, false) {
                 text.push(b',');
             }
-            text.extend_from_slice(id.as_bytes());
+            text.push(b'"');
+            text.extend_from_slice(&id);
+            text.push(b'"');
             if text.len() >= CONTENT_PIECE {
                 out.write_all(text)?;
                 text.clear();
