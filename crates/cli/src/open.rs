@@ -64,6 +64,48 @@ impl App {
         let place = self.place()?;
         let repository = self.repository(&place, need)?;
         let catalog = self.catalog(need)?;
+        self.engine(place, repository, catalog)
+    }
+
+    /// True when the first backup would make the embedded default.
+    pub(crate) fn would_make_default(&self) -> Result<bool> {
+        let place = self.place()?;
+        Ok(place.is_default && !self.exists(&LocalStore::new(&place.path))?)
+    }
+
+    /// Lets `work` plan against an empty repository that is gone afterwards: a plan makes nothing,
+    /// not even the repository it is for.
+    pub(crate) async fn rehearse<T>(
+        &self,
+        work: impl AsyncFnOnce(Opened) -> Result<T>,
+    ) -> Result<T> {
+        let directory = self.scratch()?.join(format!("plan-{}", std::process::id()));
+        let key = KeyFile::at(directory.join("key")).create(self.cx())?;
+        let store: Arc<dyn Store> = Arc::new(LocalStore::new(directory.join("repository")));
+        let made = self.key_options(Kdf::LIGHT).and_then(|options| {
+            Repository::init(self.cx(), store, &password(&key), &options)
+                .map_err(|error| self.explain_repository(&error))
+        });
+        let catalog = Catalog::in_memory().map_err(|error| self.explain_catalog(&error))?;
+        let worked = match made {
+            Ok(repository) => match self.engine(self.place()?, repository, Arc::new(catalog)) {
+                Ok(opened) => work(opened).await,
+                Err(failure) => Err(failure),
+            },
+            Err(failure) => Err(failure),
+        };
+        let removed = std::fs::remove_dir_all(&directory);
+        let worked = worked?;
+        removed.map_err(|error| Failure::io(format!("remove {}", directory.display()), &error))?;
+        Ok(worked)
+    }
+
+    fn engine(
+        &self,
+        place: Place,
+        repository: Arc<Repository>,
+        catalog: Arc<Catalog>,
+    ) -> Result<Opened> {
         let show = self.show()?;
         let ticker = Ticker::start(show, Arc::clone(self.cx().clock()));
         let scratch = self.scratch()?;

@@ -44,7 +44,8 @@ impl Place {
         if let Some(kind) = REMOTE.iter().find(|prefix| bytes.starts_with(prefix.as_bytes())) {
             return Err(Failure::usage(format!(
                 "`{kind}` repositories are not supported; name a directory"
-            )));
+            ))
+            .hint(format!("if it is a directory of that name: `-r ./{kind}…`")));
         }
         let path = bytes.strip_prefix(b"local:").unwrap_or(bytes);
         if path.is_empty() {

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use alidade_model::{EntityName, Outcome, Rule, Selection, encode_object};
+use alidade_model::{EntityName, Outcome, Pattern, Rule, Selection, encode_object};
 use alidade_protect::{
     OutcomeDoc, Parent, ProtectOptions, ProtectPlan, Survey, is_within, stored_path,
 };
@@ -126,14 +126,20 @@ impl Protect {
         let entity = app.entity(&self.entity)?;
         let options = self.options(app, &entity)?;
         self.must_exist(app, &entity)?;
-        // A plan makes nothing, not even the repository it would be for.
-        let mut opened = app.open(Need::Write { create: !self.plan })?;
-        let plan = opened.engine.plan_protect(&entity, &options, self.plan).await;
-        let plan = plan.map_err(|error| app.explain(&error))?;
-        if self.plan {
-            opened.ticker.stop();
-            return self.print_plan(app, &opened, &plan);
+        if self.plan && app.would_make_default()? {
+            let place = app.place()?.path.display().to_string();
+            app.out
+                .note(&format!("the first backup would make the repository {place} and its key"))?;
+            let plan = async |opened| self.plan(app, opened, &entity, &options).await;
+            return app.rehearse(plan).await;
         }
+        if self.plan {
+            let opened = app.open(Need::Write { create: false })?;
+            return self.plan(app, opened, &entity, &options).await;
+        }
+        let mut opened = app.open(Need::Write { create: true })?;
+        let plan = opened.engine.plan_protect(&entity, &options, false).await;
+        let plan = plan.map_err(|error| app.explain(&error))?;
         if !app.out.is_json() {
             app.out.note(&self.plan_text(app, &opened, &plan).join("\n"))?;
         }
@@ -141,6 +147,19 @@ impl Protect {
         opened.ticker.stop();
         let outcome = outcome.map_err(|error| app.explain(&error))?;
         self.print(app, &outcome)
+    }
+
+    async fn plan(
+        &self,
+        app: &App,
+        mut opened: Opened,
+        entity: &EntityName,
+        options: &ProtectOptions,
+    ) -> Result<Code> {
+        let plan = opened.engine.plan_protect(entity, options, true).await;
+        opened.ticker.stop();
+        let plan = plan.map_err(|error| app.explain(&error))?;
+        self.print_plan(app, &opened, &plan)
     }
 
     /// A path that is not there is told before a repository is made for it.
@@ -326,6 +345,11 @@ impl SelectionArgs {
         for file in &self.exclude_file {
             rules.extend(patterns(file)?.into_iter().map(Rule::Pattern));
         }
+        for rule in &rules {
+            if let Rule::Pattern(pattern) = rule {
+                check_pattern(pattern)?;
+            }
+        }
         for marker in &self.exclude_if_present {
             let (name, header) = marker.split_once(':').unwrap_or((marker, ""));
             if name.is_empty() || name.contains('/') {
@@ -347,6 +371,11 @@ impl SelectionArgs {
         };
         Ok(Selection { rules, only, ..Selection::default() })
     }
+}
+
+/// Refuses what is no pattern before anything is opened or made.
+pub(crate) fn check_pattern(text: &str) -> Result<()> {
+    Pattern::parse(text).map(|_| ()).map_err(|error| Failure::of(Code::Usage, &error))
 }
 
 /// The patterns in a file: one a line, without blanks around it, comments and empty lines left out.

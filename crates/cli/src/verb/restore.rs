@@ -17,6 +17,7 @@ use crate::open::Need;
 use crate::outcome::{Row, code_of, count_rows, labelled, sheet_lines};
 use crate::size::human;
 use crate::text::{safe, safe_line};
+use crate::verb::protect::check_pattern;
 
 /// Creates an entity again from a snapshot, at a new or empty place.
 #[derive(Debug, Args)]
@@ -62,6 +63,7 @@ struct PlanDoc {
 
 impl Restore {
     pub(crate) async fn run(&self, app: &App) -> Result<Code> {
+        self.include.iter().chain(&self.exclude).try_for_each(|text| check_pattern(text))?;
         let mut opened = app.open(Need::Read)?;
         let found = app.find(&opened.engine, &self.what)?;
         let options = RestoreOptions {
