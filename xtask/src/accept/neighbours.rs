@@ -26,6 +26,14 @@ fn restic(bench: &Bench, repository: &str, words: &[&str]) -> Vec<String> {
     all
 }
 
+/// What this program can keep.
+const fn listing(reader: Reader) -> &'static str {
+    match reader {
+        Reader::ResticDebian => "stock-0.14",
+        Reader::Alidade | Reader::Restic | Reader::Shell => "stock",
+    }
+}
+
 fn reads_ours(bench: &mut Bench, reader: Reader) -> Result<()> {
     let source = bench.source("everyday");
     let tag = if matches!(reader, Reader::Restic) { "new" } else { "old" };
@@ -58,7 +66,7 @@ fn reads_ours(bench: &mut Bench, reader: Reader) -> Result<()> {
         let words = ["restore", "latest", "--path", &source, "--target", &target];
         let promise = row("restore", kind, &words, bench);
         bench.row(&promise, |bench, _| {
-            same(bench, "listing.sh", "stock", &source, &format!("{target}{source}"))
+            same(bench, "listing.sh", listing(reader), &source, &format!("{target}{source}"))
         })?;
     }
     let words = ["backup", "--json", "--host", "accept", &source];
@@ -106,7 +114,7 @@ fn writes_theirs(bench: &mut Bench, reader: Reader) -> Result<()> {
     };
     let restore = ours("restore restic's", &["restore", &source, "--target", &target], bench);
     bench.row(&restore, |bench, _| {
-        same(bench, "listing.sh", "", &source, &format!("{target}{source}"))
+        same(bench, "listing.sh", listing(reader), &source, &format!("{target}{source}"))
     })?;
     let check = ours("check --read-data restic's", &["check", "--read-data"], bench);
     bench.row(&check, |_, output| Ok((lines(output), vec![])))?;
@@ -121,5 +129,7 @@ fn writes_theirs(bench: &mut Bench, reader: Reader) -> Result<()> {
     bench.row(&forget, |_, output| Ok((lines(output), vec![])))?;
     let again = bench.path(&format!("target/{tag}-kept"));
     let kept = ours("restore what prune kept", &["restore", &source, "--target", &again], bench);
-    bench.row(&kept, |bench, _| same(bench, "listing.sh", "", &source, &format!("{again}{source}")))
+    bench.row(&kept, |bench, _| {
+        same(bench, "listing.sh", listing(reader), &source, &format!("{again}{source}"))
+    })
 }

@@ -95,10 +95,10 @@ fn restored(
         let doc = json(output)?;
         ensure!(doc["status"] == "done", "status {}", doc["status"]);
         if !more.is_empty() {
-            ensure!(
-                doc["checks"]["read_back"] == doc["counts"]["files"],
-                "not all files read back"
-            );
+            // A further name of a file is a link to what was read already.
+            let number = |part: &str, name: &str| doc[part][name].as_u64().unwrap_or(0);
+            let read = number("checks", "read_back") + number("counts", "hard_links");
+            ensure!(read >= number("counts", "files"), "not all files were read back");
         }
         same(bench, listing, option, &source, &format!("{target}{source}"))
     })
@@ -152,7 +152,7 @@ fn parts(bench: &mut Bench) -> Result<()> {
         "everyday",
         0,
         &["restore", &sub, "--target", &target],
-        |bench, _| same(bench, "listing.sh", "", &sub, &format!("{target}{sub}")),
+        |bench, _| same(bench, "listing.sh", "part", &sub, &format!("{target}{sub}")),
     )?;
     let target = bench.path("target/filtered");
     let words =
