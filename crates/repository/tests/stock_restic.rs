@@ -79,57 +79,22 @@ fn store(root: &Path) {
         node.xattrs = vec![("user.noise".to_owned(), noise(120, n))];
         large.add(&cx, &node).unwrap();
     }
-    assert_eq!(Some(plain.len()), entry.content_len().map(|len| len as usize));
-    assert_eq!(BlobId::of(&plain), entry.id);
-    plain
-}
-
-fn read_tree(plain: &[u8]) -> Vec<Node> {
-    let nodes: Vec<Node> = TreeDecoder::new(plain, Order::Ascending).map(Result::unwrap).collect();
-    let mut again = PREFIX.to_vec();
-    for (at, node) in nodes.iter().enumerate() {
-        if at > 0 {
-            again.extend_from_slice(SEPARATOR);
-        }
-        encode_node(node, &mut again).unwrap();
-    }
-    again.extend_from_slice(SUFFIX);
-    same(&again, plain);
-    nodes
-}
-
-/// Compares texts that are too long to be shown whole.
-fn same(ours: &[u8], theirs: &[u8]) {
-    if ours != theirs {
-        let at = ours.iter().zip(theirs).take_while(|(a, b)| a == b).count();
-        let near = |text: &[u8]| {
-            let window = &text[at.saturating_sub(60).min(text.len())..(at + 60).min(text.len())];
-            String::from_utf8_lossy(window).into_owned()
-        };
-        panic!("they differ at byte {at}\n  ours: {}\ntheirs: {}", near(ours), near(theirs));
-    }
-}
-
-/// Every byte alone, and characters on both sides of every border that Go's table of printable
-/// ones may have: all that are no letters, marks, digits or signs for Rust, and their neighbours.
-fn odd_names() -> Vec<OsString> {
-    let bytes = (1..=255_u8).filter(|byte| !b"./".contains(byte)).map(|byte| vec![b'b', byte]);
-    let mut chars: Vec<char> = Vec::new();
-    let shown = |c: char| c.escape_debug().len() == 1;
-    for (a, b) in ('\u{80}'..=char::MAX).zip('\u{81}'..=char::MAX) {
-        if shown(a) != shown(b) {
-            chars.extend([a, b]);
-        }
-    }
-    chars.extend((0..2000).filter_map(|n| char::from_u32(n * 557 % 0x11_0000)));
-    chars.retain(|c| !"\0/".contains(*c));
-    chars.sort_unstable();
-    chars.dedup();
-    let chars = chars.into_iter().map(|c| format!("c{c}").into_bytes());
-    let more = ["<a>&b", "we\"ird\\name", "line\nbreak", "a\u{2028}b", "ſ", " ", "..."];
-    let long = vec![b'n'; 255];
-    let more = more.into_iter().map(|name| name.as_bytes().to_vec()).chain([long]);
-    bytes.chain(chars).chain(more).map(OsString::from_vec).collect()
+    let large = large.finish(&cx).unwrap();
+    assert!(large.stored > 8 << 20, "{}", large.stored);
+    let mut data = writer.begin_tree();
+    let mut nodes: Vec<_> = files()
+        .into_iter()
+        .map(|(name, bytes)| file(name, save_file(&writer, &indexed, &bytes), bytes.len() as u64))
+        .collect();
+    nodes.push(directory("large", large.id));
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    nodes.iter().for_each(|node| data.add(&cx, node).unwrap());
+    let data = data.finish(&cx).unwrap();
+    let mut top = writer.begin_tree();
+    top.add(&cx, &directory("data", data.id)).unwrap();
+    let top = top.finish(&cx).unwrap();
+    writer.commit(&cx, &snapshot(&cx, top.id)).unwrap();
+    lock.release().unwrap();
 }
 
 #[test]
