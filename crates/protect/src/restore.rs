@@ -172,6 +172,11 @@ impl Engine {
         let Some(written) = record.outcome.digest else { return Ok(()) };
         if written == found.to_string() {
             outcome.notes.push("the content digest is the one the backup wrote down".to_owned());
+        } else if let Some(original) = &planned.from.snapshot.original {
+            // Such as `restic rewrite --exclude`: it is whole, and is not what the backup made.
+            outcome.notes.push(format!(
+                "another program made this snapshot of {original}, whose content digest was {written}"
+            ));
         } else {
             outcome.status = Status::Damaged;
             outcome.notes.push(format!("the backup wrote down the content digest {written}"));
