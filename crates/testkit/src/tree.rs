@@ -13,4 +13,4 @@ mod strategy;
 pub use content::{Content, Fill};
 pub use listing::{Found, Kind, Listing};
 pub use plan::{Acl, Dress, Make, Plan, Thing};
-pub use strategy::{Limits, plans};
+pub use strategy::{Limits, ODD_NAMES, plans};

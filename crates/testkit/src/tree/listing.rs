@@ -116,6 +116,22 @@ impl Listing {
         self
     }
 
+    /// The same, as if nothing of that kind had extended attributes.
+    #[must_use]
+    pub fn without_attributes_of(mut self, kind: Kind) -> Self {
+        let same = self.entries.values_mut().filter(|found| found.kind == kind);
+        same.for_each(|found| found.attributes.clear());
+        self
+    }
+
+    /// The same, as if every name of that kind stood for a thing of its own.
+    #[must_use]
+    pub fn without_links_of(mut self, kind: Kind) -> Self {
+        let same = self.entries.values_mut().filter(|found| found.kind == kind);
+        same.for_each(|found| found.linked = None);
+        self
+    }
+
     /// Groups of hard links whose first or second-last name went away.
     fn regrouped(mut self) -> Self {
         let mut groups: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();

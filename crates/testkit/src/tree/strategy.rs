@@ -45,7 +45,7 @@ fn thing(limits: Limits, is_root: bool) -> impl Strategy<Value = Thing> {
 }
 
 /// Names that a careless program spoils.
-const ODD_NAMES: &[&[u8]] = &[
+pub const ODD_NAMES: &[&[u8]] = &[
     b"we\"ird\\name",
     b"'single' and `back`",
     b"new\nline",
