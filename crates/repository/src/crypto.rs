@@ -228,7 +228,6 @@ impl Mac {
                 return;
             }
             self.poly.update(&[self.rest.into()]);
-            self.len = 0;
         }
         let (blocks, rest) = MacBlock::slice_as_chunks(bytes);
         self.poly.update(blocks);

@@ -192,6 +192,10 @@ mod tests {
         let mut out = Vec::new();
         compact(" { \"a b\" :\n[ 1, \"\\\" <\u{2028}\" ] }", &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), r#"{"a b":[1,"\" \u003c\u2028"]}"#);
+
+        let mut out = Vec::new();
+        compact(r#"{ "a\\" : 1 , "b" : 2 }"#, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), r#"{"a\\":1,"b":2}"#);
     }
 
     #[test]

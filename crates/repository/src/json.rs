@@ -166,9 +166,6 @@ impl<R: Read> Reader<R> {
         }
         if !is_first {
             self.expect(b',', "a comma")?;
-            if self.token()? == Some(close) {
-                return Err(expected("a value"));
-            }
         }
         Ok(true)
     }

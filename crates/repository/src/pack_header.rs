@@ -189,6 +189,14 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_length_of_zero_means_not_compressed() {
+        let mut plain = encode(&entries()[1..2]);
+        plain[5..9].fill(0);
+        let read = decode(&plain).unwrap();
+        assert_eq!((read[0].plain_len, read[0].content_len()), (None, Some(68)));
+    }
+
+    #[test]
     fn the_length_of_a_header_is_checked_before_it_is_read() {
         let cases = [(0, 100), (32, 100), (97, 100), (u32::MAX, u64::MAX), (16 << 20 | 1, 1 << 30)];
         for (len, pack) in cases {

@@ -413,7 +413,7 @@ impl Wire {
             "linktarget_raw" => self.raw_target = Some(read_base64(json, text)?),
             "extended_attributes" => node.xattrs = read_xattrs(json, text)?,
             "generic_attributes" => node.generic = read_generic(json)?,
-            "content" => node.content = Some(read_content(json, text)?),
+            "content" => node.content = Some(read_content(json, text, MAX_RUNS)?),
             "subtree" => node.subtree = Some(read_id(json, text)?),
             _ => json.skip()?,
         }
@@ -451,7 +451,11 @@ fn read_base64<R: Read>(json: &mut Reader<R>, text: &mut String) -> Decoded<Vec<
         .map_err(|_cause| DecodeError::malformed("it has a value that is no base64"))
 }
 
-fn read_content<R: Read>(json: &mut Reader<R>, text: &mut String) -> Decoded<Content> {
+fn read_content<R: Read>(
+    json: &mut Reader<R>,
+    text: &mut String,
+    max_runs: usize,
+) -> Decoded<Content> {
     // Ids are not kept as texts: each has the same small budget, and the runs are counted.
     let budget = json.budget();
     let mut content = Content::new();
@@ -462,7 +466,7 @@ fn read_content<R: Read>(json: &mut Reader<R>, text: &mut String) -> Decoded<Con
             break;
         }
         content.push(read_id(json, text)?);
-        if content.runs().len() > MAX_RUNS {
+        if content.runs().len() > max_runs {
             return Err(DecodeError::malformed("it has a file of too many blobs"));
         }
     }

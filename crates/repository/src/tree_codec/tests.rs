@@ -159,6 +159,28 @@ fn a_huge_hole_costs_one_run_and_a_long_text_is_refused() {
     assert!(decode(&tree).is_err());
 }
 
+#[test]
+fn no_list_of_a_node_is_longer_than_its_bound() {
+    let runs = |max| {
+        let ids: Vec<_> = (1..=3_u8).map(|n| format!("\"{}\"", BlobId([n; 32]))).collect();
+        let json = format!("[{}]", ids.join(","));
+        read_content(&mut Reader::new(json.as_bytes()), &mut String::new(), max)
+    };
+    assert_eq!(runs(3).unwrap().len(), 3);
+    assert_eq!(runs(2).unwrap_err().to_string(), "it has a file of too many blobs");
+
+    let long = format!("[\"{}\"]", "a".repeat(65));
+    let long = read_content(&mut Reader::new(long.as_bytes()), &mut String::new(), 1);
+    assert_eq!(long.unwrap_err().to_string(), "it has a text that is too long");
+
+    let xattrs = |count| {
+        let list = vec!["{}"; count].join(",");
+        decode(&tree_of(&[&format!(r#""name":"a","extended_attributes":[{list}],{FILE}"#)]))
+    };
+    assert_eq!(xattrs(MAX_ATTRIBUTES).unwrap()[0].xattrs.len(), MAX_ATTRIBUTES);
+    assert!(xattrs(MAX_ATTRIBUTES + 1).is_err());
+}
+
 prop_compose! {
     fn any_time()(seconds in -62_167_219_200_i64..253_402_300_800, nanos in 0..1_000_000_000_u32) -> Time {
         Time::new(seconds, nanos)
