@@ -121,9 +121,11 @@ fn a_damaged_pack_is_20_in_check_and_in_restore() {
     fs::set_permissions(pack, fs::Permissions::from_mode(0o600)).unwrap();
     let mut file = fs::OpenOptions::new().read(true).write(true).open(pack).unwrap();
     let mut byte = [0];
-    file.seek(SeekFrom::Start(40)).unwrap();
+    // In its middle lies the large file, whichever else is in it.
+    let middle = SeekFrom::Start(file.metadata().unwrap().len() / 2);
+    file.seek(middle).unwrap();
     file.read_exact(&mut byte).unwrap();
-    file.seek(SeekFrom::Start(40)).unwrap();
+    file.seek(middle).unwrap();
     file.write_all(&[byte[0] ^ 1]).unwrap();
     assert_eq!(world.run(&["check"]).code, Some(0), "structure alone is sound");
     world.check("damaged_check", &world.run(&["check", "--read-data"]));
@@ -177,7 +179,7 @@ fn a_damaged_catalog_stands_in_the_way_of_no_restore() {
 #[test]
 fn what_cannot_be_read_is_omitted_by_name_and_the_code_is_3() {
     let world = World::new();
-    fs::set_permissions(world.path("src/a.txt"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(world.path("src/a.txt"), fs::Permissions::from_mode(0o000)).unwrap();
     world.check("omission", &world.run_unprivileged(&["protect", "src"]));
 }
 

@@ -1,5 +1,7 @@
 //! The real binary, in a home of its own: what is printed, what is left on disk, how it ends.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod bad_input;
 mod json;
 mod schema;

@@ -208,6 +208,15 @@ impl World {
         settings.add_filter(r"(-rw-r--r--) \S+ +\S+ +", "$1 [USER] [GROUP] ");
         settings.add_filter(r"\[HOST\]  \S+ +in use", "[HOST]  [USER]  in use");
         settings.add_filter(r"(  by +)\S+,", "$1[USER],");
+        settings.add_filter(r"process \d+ of `[^`]*`", "process [PID] of `[USER]`");
+        settings.add_filter(r"renewed \d+ seconds? ago", "renewed [N] seconds ago");
+        settings.add_filter(r"\S+@\[HOST\]\s+process \d+", "[USER]@[HOST]  process [PID]");
+        // Blobs are spread over the open packs by chance.
+        settings.add_filter(r"(  packs +)\d+,", "$1[N],");
+        settings.add_filter(r"\d+ packs? of \d+,", "[N] packs of [N],");
+        // Any program may touch the directory above meanwhile.
+        settings.add_filter(r"(?m)^U /tmp\n", "");
+        settings.add_filter(r"\d+ with other metadata", "[N] with other metadata");
         let _guard = settings.bind_to_scope();
         insta::assert_snapshot!(name, narrow(&run.to_string()));
     }
