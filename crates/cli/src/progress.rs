@@ -177,6 +177,17 @@ impl Ticker {
         Arc::clone(&self.counters) as Arc<dyn Progress>
     }
 
+    /// Says what begins, and how much is to be expected; 0 for what nobody knows.
+    pub(crate) fn begin(&self, phase: &str, entries: u64, bytes: u64) {
+        self.counters.report(Step::Phase(phase));
+        self.counters.report(Step::Expect { entries, bytes });
+    }
+
+    /// True when somebody looks at a bar, for whom it is worth counting beforehand.
+    pub(crate) fn is_bar(&self) -> bool {
+        self.bar.is_some()
+    }
+
     /// Does something that prints without the bar in the way.
     pub(crate) fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
         match &self.bar {

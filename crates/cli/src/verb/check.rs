@@ -94,6 +94,7 @@ impl Check {
         opened: &mut Opened,
         mut tell: impl FnMut(&Finding) -> Result<()>,
     ) -> Result<CheckOutcome> {
+        opened.ticker.begin("check", 0, 0);
         let mut failed: Option<Failure> = None;
         let checked = opened.engine.check(self.read_data, &mut |finding| {
             if failed.is_none() {

@@ -139,7 +139,15 @@ impl Protect {
         }
         let mut opened = app.open(Need::Write { create: true })?;
         let plan = opened.engine.plan_protect(&entity, &options, false).await;
-        let plan = plan.map_err(|error| app.explain(&error))?;
+        let mut plan = plan.map_err(|error| app.explain(&error))?;
+        if opened.ticker.is_bar() && plan.parent.is_none() {
+            // Nothing tells how much there is: a walk without reading does, for the time left.
+            opened.ticker.begin("count", 0, 0);
+            let counted = opened.engine.plan_protect(&entity, &options, true).await;
+            plan = counted.map_err(|error| app.explain(&error))?;
+        }
+        let (entries, bytes) = expected(&plan);
+        opened.ticker.begin("protect", entries, bytes);
         if !app.out.is_json() {
             app.out.note(&self.plan_text(app, &opened, &plan).join("\n"))?;
         }
@@ -294,6 +302,16 @@ impl Protect {
             app.sheet(&format!("protected {}", outcome.entity), &rows)?;
         }
         Ok(app.conclude(outcome))
+    }
+}
+
+/// How much a run is going to see: what was counted, or else what the parent held.
+fn expected(plan: &ProtectPlan) -> (u64, u64) {
+    let parent = plan.parent.as_ref().and_then(|parent| parent.snapshot.summary.as_ref());
+    match (&plan.survey, parent) {
+        (Some(survey), _) => (survey.counts.entries(), survey.bytes),
+        (None, Some(summary)) => (0, summary.total_bytes_processed),
+        (None, None) => (0, 0),
     }
 }
 

@@ -85,6 +85,8 @@ impl Restore {
         if !app.out.is_json() {
             app.out.note(&plan_text(app, &planned).join("\n"))?;
         }
+        let entries = planned.counts.as_ref().map_or(0, alidade_model::Counts::entries);
+        opened.ticker.begin("restore", entries, planned.bytes);
         let outcome = opened.engine.restore(&planned).await;
         opened.ticker.stop();
         let outcome = outcome.map_err(|error| app.explain(&error))?;
