@@ -11,6 +11,7 @@
 
 mod accept;
 mod peers;
+mod sabotage;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ enum Verb {
     Tidy,
     /// Run every promise with the real binaries and print what came out
     Accept(accept::Arguments),
+    /// Break one thing at a time, and see which test turns red
+    Sabotage(sabotage::Arguments),
     /// Build, or find in the cache, other programs that the tests talk to; print their paths
     Peers(peers::Arguments),
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let ended = checkout().and_then(|root| match verb {
         Verb::Tidy => tidy::run(&root),
         Verb::Accept(arguments) => accept::run(&root, &arguments),
+        Verb::Sabotage(arguments) => sabotage::run(&root, &arguments),
         Verb::Peers(arguments) => peers::run(&root, &arguments),
     });
     match ended {
