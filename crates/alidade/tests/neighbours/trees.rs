@@ -12,6 +12,7 @@ use crate::bench::{Bench, Stock, kept, written};
 /// The last second whose nanoseconds since 1970 fit in 63 bits: stock restic restores no later one.
 const LAST_OF_STOCK: i64 = 9_223_372_035;
 
+#[allow(clippy::print_stdout, reason = "a run that failed is repeated by its seed")]
 fn each_tree(what: &str, cases: u32, limits: Limits, test: impl Fn(&Plan) -> Result<(), String>) {
     let seed = match std::env::var("ALIDADE_SEED") {
         Ok(seed) => seed.parse().expect("ALIDADE_SEED is a number"),
