@@ -1,5 +1,6 @@
 //! Times as Go writes them into JSON: RFC 3339 with up to nine digits of fraction. Ours are always
-//! in UTC; any offset is read.
+//! in UTC; any offset is read. Stock restic writes the offset of its own zone, so that a directory
+//! it stored in another zone is a new tree when we store it, though nothing of it changed.
 
 use alidade_model::Time;
 

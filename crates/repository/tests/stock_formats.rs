@@ -43,12 +43,17 @@ impl Stock {
     }
 
     fn restic(&self, arguments: &[&str]) {
+        self.restic_in("UTC", arguments);
+    }
+
+    /// Stock restic writes times with the offset of the zone it runs in.
+    fn restic_in(&self, zone: &str, arguments: &[&str]) {
         let run = Command::new(alidade_testkit::peer("restic"))
             .args(["--no-cache", "--repo"])
             .arg(self.repository())
             .args(arguments)
             .env("RESTIC_PASSWORD", "secret")
-            .env("TZ", "UTC")
+            .env("TZ", zone)
             .current_dir(self.folder.path())
             .output()
             .unwrap();
@@ -89,6 +94,14 @@ impl Stock {
 
     /// All nodes of all trees, each tree having been written again as it was.
     fn nodes(&self) -> Vec<Node> {
+        self.nodes_of(|plain| {
+            let nodes = read_tree(plain);
+            same(&encode_tree(&nodes), plain);
+            nodes
+        })
+    }
+
+    fn nodes_of(&self, mut read_tree: impl FnMut(&[u8]) -> Vec<Node>) -> Vec<Node> {
         let key = self.master_key();
         let index = self.index(&key);
         let mut nodes = Vec::new();
@@ -148,17 +161,19 @@ fn read_blob(key: &MasterKey, pack: &[u8], entry: &HeaderEntry) -> Vec<u8> {
 }
 
 fn read_tree(plain: &[u8]) -> Vec<Node> {
-    let nodes: Vec<Node> = TreeDecoder::new(plain, Order::Ascending).map(Result::unwrap).collect();
-    let mut again = PREFIX.to_vec();
+    TreeDecoder::new(plain, Order::Ascending).map(Result::unwrap).collect()
+}
+
+fn encode_tree(nodes: &[Node]) -> Vec<u8> {
+    let mut tree = PREFIX.to_vec();
     for (at, node) in nodes.iter().enumerate() {
         if at > 0 {
-            again.extend_from_slice(SEPARATOR);
+            tree.extend_from_slice(SEPARATOR);
         }
-        encode_node(node, &mut again).unwrap();
+        encode_node(node, &mut tree).unwrap();
     }
-    again.extend_from_slice(SUFFIX);
-    same(&again, plain);
-    nodes
+    tree.extend_from_slice(SUFFIX);
+    tree
 }
 
 /// Compares texts that are too long to be shown whole.
@@ -268,4 +283,40 @@ fn every_kind_of_node_and_every_file_is_written_again_byte_for_byte() {
         assert_eq!(snapshot.encode(), json);
         assert!(snapshot.summary.is_some());
     }
+}
+
+/// A time zone file that says +05:30 always, so that no zone data need be installed: counts of six
+/// tables, of which one type and four letters are there; then offset, no summer time, name.
+fn half_past_five() -> Vec<u8> {
+    let counts = [0_u32, 0, 0, 0, 1, 4].map(u32::to_be_bytes).concat();
+    let offset = (5 * 3600 + 30 * 60_u32).to_be_bytes();
+    [b"TZif", &[0; 16][..], &counts, &offset, &[0, 0], b"IST\0"].concat()
+}
+
+#[test]
+fn times_written_in_another_zone_are_the_same_instants() {
+    let stock = Stock::new(|source| {
+        fs::write(source.join("a"), "a").unwrap();
+        fs::write(source.join("b"), "b").unwrap();
+    });
+    stock.restic(&["backup", "--quiet", "source"]);
+    let in_utc = stock.nodes();
+    let zone = stock.folder.path().join("zone");
+    fs::write(&zone, half_past_five()).unwrap();
+    stock.restic_in(zone.to_str().unwrap(), &["backup", "--quiet", "--force", "source"]);
+    let mut zoned = 0;
+    let in_both = stock.nodes_of(|plain| {
+        zoned += u32::from(String::from_utf8_lossy(plain).contains("+05:30"));
+        read_tree(plain)
+    });
+    assert!(zoned > 0, "restic writes all times in UTC by now");
+    let files = |nodes: &[Node]| {
+        let files = nodes.iter().filter(|node| node.kind == NodeKind::File).cloned();
+        files.map(|node| (node.name.clone(), node)).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(in_both.len(), 2 * in_utc.len());
+    assert_eq!(files(&in_both), files(&in_utc));
+    assert!(
+        in_both.iter().filter(|node| node.name == b"a").all(|a| *a == files(&in_utc)[&b"a"[..]])
+    );
 }
