@@ -195,7 +195,7 @@ fn who_may_not_read_a_file_is_told_so() {
     filled(&lab);
     fs::create_dir(lab.source().join("closed")).unwrap();
     for closed in ["a/hello", "closed"] {
-        fs::set_permissions(lab.source().join(closed), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(lab.source().join(closed), fs::Permissions::from_mode(0o000)).unwrap();
     }
     let outcome = lab.protect().unwrap();
     assert_eq!(outcome.status, Status::Omissions);

@@ -4,6 +4,7 @@
 //! test at a time: the system keeps the maximum over all children of this process.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+#![allow(clippy::print_stdout, reason = "what was measured is part of what it says")]
 
 use std::fs::{self, File};
 use std::io::Write as _;
