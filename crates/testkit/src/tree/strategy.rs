@@ -16,12 +16,20 @@ pub struct Limits {
     pub last_second: i64,
     /// Whether targets of symlinks may hold bytes that are not UTF-8.
     pub raw_targets: bool,
+    /// Whether symlinks may have extended attributes.
+    pub link_attributes: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         // ext4 ends in the year 2446.
-        Self { things: 24, file_size: 10 << 20, last_second: 15_032_385_535, raw_targets: true }
+        Self {
+            things: 24,
+            file_size: 10 << 20,
+            last_second: 15_032_385_535,
+            raw_targets: true,
+            link_attributes: true,
+        }
     }
 }
 
@@ -35,11 +43,12 @@ pub fn plans(limits: Limits) -> impl Strategy<Value = Plan> {
 fn thing(limits: Limits, is_root: bool) -> impl Strategy<Value = Thing> {
     (any::<usize>(), name(), make(limits, is_root)).prop_flat_map(move |(parent, name, make)| {
         let is_directory = make == Make::Directory;
-        dress(limits, is_root, is_directory).prop_map(move |dress| Thing {
-            parent,
-            name: name.clone(),
-            make: make.clone(),
-            dress,
+        let is_bare = matches!(make, Make::Symlink(_)) && !limits.link_attributes;
+        dress(limits, is_root, is_directory).prop_map(move |mut dress| {
+            if is_bare {
+                dress.attributes.clear();
+            }
+            Thing { parent, name: name.clone(), make: make.clone(), dress }
         })
     })
 }
