@@ -167,8 +167,10 @@ impl Engine {
         let outcome = match stored.run(reading) {
             Ok(outcome) => outcome,
             Err(first) => {
-                // What is in finished packs is kept for the next run.
-                let kept = writer.abandon(cx).and_then(|()| lock.release());
+                // What is in finished packs is kept for the next run, unless the writer is what
+                // failed: that it did was told.
+                let abandoned = if writer.has_failed() { Ok(()) } else { writer.abandon(cx) };
+                let kept = abandoned.and_then(|()| lock.release());
                 return Err(match kept {
                     Ok(()) => first,
                     Err(second) => first.then(second.into()),

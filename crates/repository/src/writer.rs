@@ -293,6 +293,12 @@ impl Writer {
         self.guarded(|| self.flush(cx))
     }
 
+    /// True after a failure: nothing more is written, and every call fails as the first one did.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
     /// What was done so far.
     #[must_use]
     pub fn stats(&self) -> WriterStats {
@@ -494,7 +500,7 @@ impl Writer {
     }
 
     fn stop_after_failure(&self) -> Result<()> {
-        if !self.failed.load(Ordering::Acquire) {
+        if !self.has_failed() {
             return Ok(());
         }
         held(&self.failure).clone().map_or(Ok(()), Err)
