@@ -1,6 +1,7 @@
 //! From what engines report to exit codes and hints: the one place that knows both.
 
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 
 use alidade_entity::Class;
 use alidade_protect as protect;
@@ -9,6 +10,7 @@ use alidade_repository as repository;
 use crate::app::App;
 use crate::exit::Code;
 use crate::failure::{Failure, chain};
+use crate::text::shell_word;
 
 impl App {
     /// An engine's failure with its exit code and the next command.
@@ -18,8 +20,12 @@ impl App {
         match error {
             protect::Error::Repository(error) => return self.explain_repository(error),
             protect::Error::Catalog(error) => return self.explain_catalog(error),
-            protect::Error::Then { first, .. } => {
-                return Failure { hint: self.explain(first).hint, ..failure };
+            protect::Error::Then { first, second } => {
+                let hint = self.explain(first).hint.or_else(|| self.explain(second).hint);
+                return Failure { hint, ..failure };
+            }
+            protect::Error::Entity(error) if error.class() == Class::Failed => {
+                return Failure { hint: self.hint_below(error), ..failure };
             }
             _ => {}
         }
@@ -36,10 +42,26 @@ impl App {
         }
     }
 
+    /// What to do about a failure of a copy: what failed may be the repository below it, or the
+    /// system below a plug.
+    fn hint_below(&self, error: &alidade_entity::Error) -> Option<String> {
+        if let Some(error) = below::<repository::Error>(error) {
+            return self.explain_repository(error).hint;
+        }
+        match below::<std::io::Error>(error)?.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(
+                "make room where it is written, and run it again; a restore begins again in a \
+                 directory that is new or empty"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+
     fn code_of(&self, error: &protect::Error) -> Code {
         match error {
             protect::Error::Repository(error) => code_of_repository(error),
-            protect::Error::Entity(error) => code_of_entity(error.class()),
+            protect::Error::Entity(error) => code_of_entity(error),
             protect::Error::NotFound { .. } => Code::NotFound,
             protect::Error::Conflict { .. } => Code::Conflict,
             protect::Error::Usage(_) => Code::Usage,
@@ -101,6 +123,14 @@ impl App {
             E::AmbiguousRun { .. } => Failure::of(Code::Usage, error),
             E::Busy { .. } => Failure::of(Code::Failed, error)
                 .hint(format!("run it again: `{}`", self.again(&[]))),
+            E::File { .. } | E::Database { .. } => {
+                let failure = Failure::of(Code::Failed, error);
+                let Ok(paths) = &self.paths else { return failure };
+                let place = shell_word(paths.data.as_os_str().as_bytes());
+                failure.hint(format!(
+                    "the directory of the catalog must have room and be writable: `df -h {place}`"
+                ))
+            }
             _ => Failure::of(Code::Failed, error),
         }
     }
@@ -112,14 +142,27 @@ impl App {
     }
 }
 
-fn code_of_entity(class: Class) -> Code {
-    match class {
+fn code_of_entity(error: &alidade_entity::Error) -> Code {
+    match error.class() {
         Class::Cancelled => Code::Interrupted,
         Class::NotFound => Code::NotFound,
         Class::Conflict => Code::Conflict,
         Class::Damaged => Code::Damaged,
+        Class::Failed => below::<repository::Error>(error).map_or(Code::Failed, code_of_repository),
         _ => Code::Failed,
     }
+}
+
+/// The first cause of that type.
+fn below<E: std::error::Error + 'static>(error: &alidade_entity::Error) -> Option<&E> {
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
+        }
+        next = cause.source();
+    }
+    None
 }
 
 fn code_of_repository(error: &repository::Error) -> Code {
