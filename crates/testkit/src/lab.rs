@@ -57,6 +57,11 @@ impl Lab {
         Self { store, ..self }
     }
 
+    /// From here on the same, seen through another store.
+    pub fn look_through(&mut self, store: Arc<dyn Store>) {
+        self.store = store;
+    }
+
     /// The directory that is protected.
     #[must_use]
     pub fn source(&self) -> PathBuf {
