@@ -150,6 +150,10 @@ impl Engine {
         if copied.damaged + ending.damaged > 0 {
             outcome.status = Status::Damaged;
         }
+        if !outcome.omissions.is_empty() {
+            // The digest is that of everything chosen; not everything is there.
+            outcome.digest = None;
+        }
         self.compare_digest(&stored, planned, &mut outcome)?;
         self.prove(lock.as_ref(), &mut outcome)?;
         match lock {
