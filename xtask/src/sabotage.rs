@@ -24,8 +24,7 @@ const WAYS: [&str; 9] = [
 ];
 
 /// The tests that are asked, in this order: package and test target.
-const WITNESSES: [(&str, &str); 3] =
-    [("alidade", "engine"), ("alidade-repository", "write_read"), ("alidade", "crash")];
+const WITNESSES: [(&str, &str); 2] = [("alidade", "engine"), ("alidade-repository", "write_read")];
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
