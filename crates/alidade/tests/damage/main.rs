@@ -19,6 +19,9 @@ enum Damage {
 
 const EVERY: [Damage; 4] = [Damage::Missing, Damage::Empty, Damage::Truncated, Damage::Flipped];
 
+/// Where the embedded default lies.
+const REPOSITORY: &str = "home/.local/share/alidade/repository";
+
 /// A home with a repository that holds two entities.
 struct Scene {
     dir: tempfile::TempDir,
@@ -27,7 +30,6 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let scene = Self { dir: tempfile::tempdir().unwrap() };
-        fs::write(scene.path("password"), "secret\n").unwrap();
         for (name, seed) in [("one", 3u32), ("two", 7)] {
             fs::create_dir(scene.path(name)).unwrap();
             let noise: Vec<u8> = (0..2_000_000u32)
@@ -36,10 +38,10 @@ impl Scene {
             fs::write(scene.path(name).join("noise"), noise).unwrap();
             fs::write(scene.path(name).join("text"), name).unwrap();
         }
-        scene.run("repository", &["init"]);
+        // The embedded default: its generated key opens at once, a typed password takes half a second.
         for name in ["one", "two"] {
             let source = scene.path(name);
-            let output = scene.run("repository", &["protect", source.to_str().unwrap()]);
+            let output = scene.alidade(&["protect", source.to_str().unwrap()]);
             assert_eq!(output.status.code(), Some(0), "{output:?}");
         }
         scene
@@ -50,11 +52,15 @@ impl Scene {
     }
 
     fn run(&self, repository: &str, words: &[&str]) -> Output {
+        let (repository, key) = (self.path(repository), self.path("home/.config/alidade/key"));
+        let mut all = vec!["-r", repository.to_str().unwrap()];
+        all.extend(["--password-file", key.to_str().unwrap()]);
+        all.extend(words);
+        self.alidade(&all)
+    }
+
+    fn alidade(&self, words: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_alidade"))
-            .arg("-r")
-            .arg(self.path(repository))
-            .arg("--password-file")
-            .arg(self.path("password"))
             .args(words)
             .env_clear()
             .env("HOME", self.path("home"))
@@ -67,7 +73,7 @@ impl Scene {
         let name = format!("copy-{}-{which}-{damage:?}", folder.replace('/', "-"));
         let copied = Command::new("cp")
             .args(["-r", "--"])
-            .arg(self.path("repository"))
+            .arg(self.path(REPOSITORY))
             .arg(self.path(&name))
             .status()
             .unwrap();
@@ -167,7 +173,7 @@ fn a_damaged_snapshot_is_named_and_hides_no_other() {
 fn a_damaged_index_or_pack_is_damage_that_check_finds() {
     let scene = Scene::new();
     for folder in ["index", "data"] {
-        let count = files(&scene.path("repository").join(folder)).len();
+        let count = files(&scene.path(REPOSITORY).join(folder)).len();
         for which in 0..count {
             for damage in EVERY {
                 let what = format!("{damage:?} {folder} file {which}");
