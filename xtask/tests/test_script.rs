@@ -40,7 +40,18 @@ impl Bench {
             let path = path.iter().find(|path| path.exists()).unwrap();
             symlink(path, bench.bin().join(tool)).unwrap();
         }
-        let packaged = ["setfacl", "setfattr", "mkfs.ext4", "cc", "setcap", "restic", "strace"];
+        let packaged = [
+            "setfacl",
+            "setfattr",
+            "bindfs",
+            "mkfs.ext4",
+            "fusermount3",
+            "cc",
+            "setcap",
+            "restic",
+            "strace",
+            "setpriv",
+        ];
         for tool in packaged.iter().chain(&["go", "git"]) {
             bench.tool(tool, "exit 0");
         }
