@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 /// Holes in one line at most; bounds the memory of a reader to about 64 KiB a line.
 const PER_LINE: usize = 1024;
-/// A line longer than this is not ours.
-const LINE: u64 = 256 << 10;
+/// A line longer than this is not ours: a path of ten thousand levels of the longest names, each byte escaped,
+/// fits. Only a line that is that long takes that memory.
+const LINE: u64 = 16 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct Line {
@@ -106,6 +107,21 @@ mod tests {
         assert_eq!(map.at(b"/a/c").unwrap(), vec![]);
         assert_eq!(map.at(b"/z\xff").unwrap(), vec![Hole { at: 3, len: 4 }]);
         assert_eq!(map.at(b"/zz").unwrap(), vec![]);
+    }
+
+    #[test]
+    fn a_path_of_thousands_of_levels_keeps_its_holes() {
+        let path: Vec<u8> =
+            (0..3000).flat_map(|_| [b"/".as_slice(), &[0xff; 200]].concat()).collect();
+        let mut bytes = Vec::new();
+        write(&path, &[Hole { at: 1, len: 2 }], &mut bytes);
+        assert_eq!(HoleMap::new(bytes.as_slice()).at(&path).unwrap(), vec![Hole { at: 1, len: 2 }]);
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_refused_and_not_held() {
+        let endless = std::io::BufReader::new(std::io::repeat(b'x'));
+        assert!(HoleMap::new(endless).at(b"/a").is_err());
     }
 
     #[test]

@@ -405,12 +405,16 @@ impl ReadFile for StoredReader {
         if self.at >= self.metadata.size {
             return Ok(None);
         }
-        while self.holes.get(self.hole).is_some_and(|hole| hole.at + hole.len <= self.at) {
+        while self
+            .holes
+            .get(self.hole)
+            .is_some_and(|hole| hole.at.saturating_add(hole.len) <= self.at)
+        {
             self.hole += 1;
         }
         let hole = self.holes.get(self.hole).copied();
         if let Some(hole) = hole.filter(|hole| hole.at <= self.at) {
-            let end = (hole.at + hole.len).min(self.metadata.size);
+            let end = hole.at.saturating_add(hole.len).min(self.metadata.size);
             let hole = Hole { at: self.at, len: end - self.at };
             self.at = end;
             return Ok(Some(Piece::Hole(hole)));
