@@ -123,7 +123,8 @@ impl From<&Omission> for OmissionDoc {
 
 /// One line of the record of all omissions.
 pub(crate) fn omission_line(omission: &Omission) -> Vec<u8> {
-    let mut line = serde_json::to_vec(&OmissionDoc::from(omission)).unwrap_or_default();
+    let mut line = serde_json::to_vec(&OmissionDoc::from(omission))
+        .expect("three texts have a JSON form, and memory takes it");
     line.push(b'\n');
     line
 }

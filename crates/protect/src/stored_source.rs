@@ -140,8 +140,10 @@ impl StoredSource {
         if entry.metadata.kind != Kind::Directory {
             if !hold {
                 self.hash(&entry, node.content.as_ref());
-                let visit = self.leaf(entry, node)?;
-                out.push(visit);
+                match self.leaf(entry, node) {
+                    Ok(visit) => out.push(visit),
+                    Err(error) => self.broken(error, out)?,
+                }
             }
             self.path.truncate(up);
             return Ok(true);
@@ -202,6 +204,9 @@ impl StoredSource {
         if entry.metadata.kind != Kind::File {
             return Ok(Visit::Leaf(entry));
         }
+        let content = node.content.ok_or_else(|| {
+            Error::new(Class::Damaged, "find the content of a stored file in its directory")
+        })?;
         let holes = match &mut self.walk.holes {
             None => Vec::new(),
             Some(map) => map.at(&self.path).map_err(|error| {
@@ -211,7 +216,7 @@ impl StoredSource {
         let file = StoredFile {
             indexed: Arc::clone(&self.walk.indexed),
             findings: Arc::clone(&self.findings),
-            content: node.content.unwrap_or_default(),
+            content,
             metadata: entry.metadata.clone(),
             holes,
             sparse_zeros: self.walk.sparse_zeros,
