@@ -14,6 +14,8 @@ use alidade_testkit::plug::{EtagTree, Node, Part};
 use alidade_testkit::tree::{Acl, Content, Dress, Fill, Limits, Listing, Make, Plan, Thing, plans};
 use proptest::prelude::*;
 
+mod stored;
+
 fn cx() -> Cx {
     Cx::system(Cancel::default())
 }
