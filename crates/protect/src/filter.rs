@@ -70,3 +70,80 @@ impl Filter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(only: &[&str], include: &[&str], exclude: &[&str]) -> Filter {
+        Filter::of(&Selection {
+            rules: exclude.iter().map(|&text| Rule::Pattern(text.to_owned())).collect(),
+            only: only.iter().map(|path| path.as_bytes().to_vec()).collect(),
+            include: include.iter().map(|&text| text.to_owned()).collect(),
+        })
+        .unwrap()
+    }
+
+    /// `y` for chosen, `m` for leading to something chosen, `n` for neither, `x` for excluded by a rule.
+    fn looks(filter: &Filter, path: &str, is_dir: bool) -> char {
+        match filter.look(path.as_bytes(), is_dir) {
+            Verdict::Yes => 'y',
+            Verdict::Maybe => 'm',
+            Verdict::No(None) => 'n',
+            Verdict::No(Some(_)) => 'x',
+        }
+    }
+
+    #[test]
+    fn nothing_asked_for_means_everything() {
+        let all = filter(&[], &[], &[]);
+        assert!(all.takes_everything());
+        assert_eq!(looks(&all, "/a/b", false), 'y');
+    }
+
+    #[test]
+    fn named_paths_are_chosen_with_what_is_below_and_led_to_by_directories_alone() {
+        let some = filter(&["/a/b"], &[], &[]);
+        for (path, is_dir, expected) in [
+            ("/a", true, 'm'),
+            ("/a", false, 'n'),
+            ("/a/b", true, 'y'),
+            ("/a/b/c/d", false, 'y'),
+            ("/a/bb", false, 'n'),
+            ("/b", true, 'n'),
+        ] {
+            assert_eq!(looks(&some, path, is_dir), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_included_directory_brings_its_content_and_an_excluded_one_takes_it_away() {
+        let some = filter(&[], &["doc", "/x/*.c"], &["*.o", "!/keep.o"]);
+        for (path, is_dir, expected) in [
+            ("/a", true, 'm'),
+            ("/a/doc", true, 'y'),
+            ("/a/doc/deep/file", false, 'y'),
+            ("/a/doc/file.o", false, 'x'),
+            ("/a/doc/dir.o/file", false, 'x'),
+            ("/a/file", false, 'n'),
+            ("/x/main.c", false, 'y'),
+            ("/keep.o", false, 'n'),
+        ] {
+            assert_eq!(looks(&some, path, is_dir), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn both_named_and_included_must_hold() {
+        let some = filter(&["/a"], &["*.c"], &[]);
+        assert_eq!(looks(&some, "/a/x.c", false), 'y');
+        assert_eq!(looks(&some, "/b/x.c", false), 'n');
+        assert_eq!(looks(&some, "/b", true), 'n');
+    }
+
+    #[test]
+    fn a_pattern_that_cannot_be_read_is_refused() {
+        let selection = Selection { include: vec!["[".to_owned()], ..Selection::default() };
+        assert!(Filter::of(&selection).is_err());
+    }
+}
