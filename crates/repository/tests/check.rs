@@ -6,6 +6,10 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use alidade_repository::envelope::encode_unpacked;
+use alidade_repository::index_file::{self, PackInIndex};
+use alidade_repository::key::{KeyFile, Opening};
+use alidade_repository::pack_header::{self, HeaderEntry};
 use alidade_repository::{
     BlobId, BlobKind, Content, FileId, Finding, FindingClass, Node, NodeKind, Repository,
 };
@@ -238,4 +242,48 @@ fn a_check_that_is_told_to_stop_stops() {
     let stopped = stored.repository().check(kit.cx(), options, &mut |_| {});
     assert!(matches!(stopped, Err(alidade_repository::Error::Cancelled)), "{stopped:?}");
     assert!(load(&stored.repository()).contains(BlobKind::Data, &stored.blob));
+}
+
+/// Puts a pack of one blob under a name of choice, and an index that names it; every MAC is right.
+fn plant(stored: &Stored, blob: BlobId, content: &[u8], name: impl FnOnce(&[u8]) -> FileId) {
+    let key = fs::read(&stored.files("keys")[0]).unwrap();
+    let Opening::Key(master) = KeyFile::decode(&key).unwrap().open(PASSWORD.as_bytes()).unwrap()
+    else {
+        panic!("the password of the tests opens the key");
+    };
+    let cx = cx();
+    let mut pack = master.seal(&cx, content).unwrap();
+    let len = u32::try_from(pack.len()).unwrap();
+    let entry = HeaderEntry { kind: BlobKind::Data, id: blob, offset: 0, len, plain_len: None };
+    let header = master.seal(&cx, &pack_header::encode(&[entry])).unwrap();
+    pack.extend_from_slice(&header);
+    pack.extend_from_slice(&u32::try_from(header.len()).unwrap().to_le_bytes());
+    let id = name(&pack);
+    fs::write(stored.pack(id), pack).unwrap();
+    let mut json = Vec::new();
+    index_file::encode([&PackInIndex { id, blobs: vec![entry] }], &mut json).unwrap();
+    let index = encode_unpacked(&master, &cx, &json).unwrap();
+    let folder = stored.root.path().join("repository/index");
+    fs::write(folder.join(FileId::of(&index).to_string()), index).unwrap();
+}
+
+#[test]
+fn a_blob_that_opens_to_other_content_is_found_though_every_mac_is_right() {
+    let stored = Stored::new();
+    plant(&stored, BlobId::of(b"what its name says"), b"something else", FileId::of);
+    assert_eq!(stored.classes(), (vec![], vec![FindingClass::PackContent]));
+}
+
+#[test]
+fn a_pack_under_a_name_that_is_not_its_hash_is_found_though_every_blob_is_right() {
+    let stored = Stored::new();
+    plant(&stored, BlobId::of(b"right"), b"right", |_| FileId::of(b"another pack"));
+    assert_eq!(stored.classes(), (vec![], vec![FindingClass::PackContent]));
+}
+
+#[test]
+fn a_pack_that_is_planted_whole_is_no_finding() {
+    let stored = Stored::new();
+    plant(&stored, BlobId::of(b"right"), b"right", FileId::of);
+    assert_eq!(stored.classes(), (vec![], vec![]));
 }
