@@ -19,7 +19,7 @@ use alidade_repository::key::KeyFile;
 use alidade_repository::pack_header;
 use alidade_repository::snapshot::Snapshot;
 use alidade_repository::tree_codec::{Order, PREFIX, SUFFIX, TreeDecoder, encode_node};
-use alidade_repository::{Node, quote, time};
+use alidade_repository::{LockFile, Node, quote, time};
 
 /// Most bytes the check of unpacked files accepts.
 const MAX: usize = 1 << 20;
@@ -99,6 +99,16 @@ pub fn snapshot(data: &[u8]) {
     let text = snapshot.encode();
     let again = Snapshot::decode(&text).expect("what was read reads again");
     assert_eq!(again.encode(), text);
+}
+
+/// The JSON of a lock.
+pub fn lock(data: &[u8]) {
+    let Ok(lock) = LockFile::decode(data) else { return };
+    let text = lock.encode();
+    let again = LockFile::decode(&text).expect("what was read reads again");
+    // A time of a year that cannot be written was moved to the nearest that can.
+    assert_eq!(again.encode(), text);
+    assert_eq!(LockFile { time: again.time, ..lock }, again);
 }
 
 /// An index, snapshot or lock as it is stored: sealed, and what was in the envelope.

@@ -10,6 +10,7 @@ use alidade_entity::Cx;
 use alidade_model::Time;
 use serde::Deserialize;
 
+use crate::decode::{DecodeError, Decoded};
 use crate::files::Files;
 use crate::gojson::Object;
 use crate::{Error, FileId, FileKind, Result, time};
@@ -171,7 +172,9 @@ impl LockFile {
         }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// The JSON as it is sealed.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
         let mut json = Vec::new();
         let mut object = Object::begin(&mut json);
         object.text("time", time::to_text(self.time));
@@ -189,11 +192,17 @@ impl LockFile {
         json
     }
 
-    fn decode(id: &FileId, json: &[u8]) -> Result<Self> {
-        let damaged = |why: String| Error::damaged_file(FileKind::Lock, &id.to_string(), why);
+    /// Reads the JSON. Unknown fields are ignored.
+    ///
+    /// # Errors
+    /// When it is malformed, or its time is none.
+    pub fn decode(json: &[u8]) -> Decoded<Self> {
+        if json.len() > MAX_LEN {
+            return Err(DecodeError::malformed("it is too long for a lock"));
+        }
         let Wire { time, exclusive, hostname, username, pid, uid, gid } =
-            serde_json::from_slice(json).map_err(|error| damaged(error.to_string()))?;
-        let time = time::parse(&time).ok_or_else(|| damaged("its time is none".to_owned()))?;
+            serde_json::from_slice(json)?;
+        let time = time::parse(&time).ok_or_else(|| DecodeError::malformed("its time is none"))?;
         Ok(Self { time, exclusive, hostname, username, pid, uid, gid })
     }
 
@@ -256,7 +265,8 @@ pub(crate) fn remove(files: &Files, options: &LockOptions, id: &FileId) -> Resul
 }
 
 fn read(files: &Files, id: &FileId) -> Result<LockFile> {
-    LockFile::decode(id, &files.read(FileKind::Lock, id, MAX_LEN)?)
+    LockFile::decode(&files.read(FileKind::Lock, id, MAX_LEN)?)
+        .map_err(|why| why.of(format!("{} {id}", FileKind::Lock)))
 }
 
 /// Fails when a lock other than `own` forbids one of `mode`, dead or not: only `unlock` removes

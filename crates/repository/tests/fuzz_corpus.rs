@@ -64,6 +64,11 @@ fn no_change_of_a_snapshot_breaks_its_decoder() {
 }
 
 #[test]
+fn no_change_of_a_lock_breaks_its_decoder() {
+    run("lock", checks::lock);
+}
+
+#[test]
 fn no_change_of_an_unpacked_file_breaks_its_decoder() {
     run("unpacked", checks::unpacked);
 }
