@@ -38,5 +38,5 @@ pub use rebuild::{Derived, RebuildReport};
 pub use recreate::Recreated;
 pub use repository::RepositoryRow;
 pub use run::{RunFilter, RunRow};
-pub use snapshot::{EntityFilter, EntityRow, Origin, SnapshotFilter, SnapshotRow};
+pub use snapshot::{EntityFilter, EntityRow, SnapshotFilter, SnapshotRow};
 pub use task::TaskRow;

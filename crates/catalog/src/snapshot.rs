@@ -1,56 +1,9 @@
 //! Snapshots and the entities they are of.
 
-use std::fmt;
-use std::str::FromStr;
-
-use alidade_model::{EntityName, Host, RunId, SnapshotId, Time, TypeName};
+use alidade_model::{EntityName, Host, Origin, RunId, SnapshotId, Time, TypeName};
 use rusqlite::{Connection, Row, Transaction, params};
 
 use crate::{Catalog, Result, sql};
-
-/// Who wrote a snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Origin {
-    /// This program, with its own metadata beside the content.
-    Ours,
-    /// Another program that writes the same format.
-    Foreign,
-    /// This program, and it holds evidence instead of content.
-    Evidence,
-}
-
-impl Origin {
-    /// The word for it.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Ours => "ours",
-            Self::Foreign => "foreign",
-            Self::Evidence => "evidence",
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
-
-/// A word that is no origin.
-#[derive(Debug, thiserror::Error)]
-#[error("`{0}` is not an origin of snapshots")]
-pub struct UnknownOrigin(String);
-
-impl FromStr for Origin {
-    type Err = UnknownOrigin;
-    fn from_str(word: &str) -> std::result::Result<Self, UnknownOrigin> {
-        [Self::Ours, Self::Foreign, Self::Evidence]
-            .into_iter()
-            .find(|origin| origin.word() == word)
-            .ok_or_else(|| UnknownOrigin(word.to_owned()))
-    }
-}
 
 /// One snapshot file of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -276,7 +229,9 @@ fn read_entity(row: &Row<'_>) -> rusqlite::Result<EntityRow> {
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<SnapshotRow> {
-    let tags: String = row.get("tags")?;
+    let (tags, origin): (String, String) = (row.get("tags")?, row.get("origin")?);
+    let origin = Origin::from_word(&origin)
+        .ok_or_else(|| sql::damaged(row, "origin", format!("`{origin}` is no origin")))?;
     Ok(SnapshotRow {
         repository: row.get("repository")?,
         file_id: row.get("file_id")?,
@@ -288,7 +243,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<SnapshotRow> {
         parent: row.get("parent")?,
         tree: row.get("tree")?,
         tags: serde_json::from_str(&tags).map_err(|source| sql::damaged(row, "tags", source))?,
-        origin: sql::parsed(row, "origin")?,
+        origin,
         run: sql::parsed_option(row, "run")?,
         digest: row.get("digest")?,
         status: row.get("status")?,

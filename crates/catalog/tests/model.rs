@@ -7,8 +7,9 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use alidade_catalog::{
-    Catalog, Derived, EntityFilter, Origin, RunFilter, RunRow, SnapshotFilter, SnapshotRow,
+    Catalog, Derived, EntityFilter, RunFilter, RunRow, SnapshotFilter, SnapshotRow,
 };
+use alidade_model::Origin;
 use proptest::prelude::*;
 use support::{catalog, hex, run, snapshot};
 

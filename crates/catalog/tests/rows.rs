@@ -4,8 +4,8 @@
 
 mod support;
 
-use alidade_catalog::{EntityFilter, Error, LockRow, Origin, RunFilter, SnapshotFilter};
-use alidade_model::Time;
+use alidade_catalog::{EntityFilter, Error, LockRow, RunFilter, SnapshotFilter};
+use alidade_model::{Origin, Time};
 use support::{catalog, evidence, hex, run, snapshot, task};
 
 fn times(catalog: &alidade_catalog::Catalog, filter: &SnapshotFilter) -> Vec<i64> {

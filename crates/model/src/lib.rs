@@ -12,6 +12,7 @@ mod glob;
 mod id;
 mod info;
 mod omission;
+mod origin;
 mod outcome;
 mod pattern;
 mod sabotage;
@@ -26,6 +27,7 @@ pub use id::{
 };
 pub use info::{Component, ContentName, EntityInfo, Shape};
 pub use omission::{Omission, OmissionKind, Omissions};
+pub use origin::Origin;
 pub use outcome::{Bytes, Checks, Consistency, Counts, Exclusions, Outcome, Status, Verb};
 pub use pattern::{Pattern, PatternError, Patterns};
 pub use sabotage::Sabotage;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use alidade_catalog::{EvidenceRow, RunRow, SnapshotRow};
-use alidade_model::{EntityName, Outcome, Status, Time, Verb};
+use alidade_model::{EntityName, Origin, Outcome, Status, Time, Verb};
 use alidade_repository::{
     BlobId, Content, FileId, Indexed, Lock, Node, NodeKind, Snapshot, Writer, WriterOptions,
 };
@@ -15,7 +15,7 @@ use alidade_repository::{
 use crate::identity::{OWN_DIR, StoredSnapshot, evidence_tags, stored_path};
 use crate::record::OutcomeDoc;
 use crate::stored_sink::record_node;
-use crate::{Engine, Error, Origin, ProtectPlan, Result};
+use crate::{Engine, Error, ProtectPlan, Result};
 
 /// The name of the file in a proof.
 pub(crate) const EVIDENCE_FILE: &str = "evidence.json";
@@ -168,11 +168,7 @@ impl Engine {
             parent: stored.snapshot.parent.map(|parent| parent.to_string()),
             tree: stored.snapshot.tree.to_string(),
             tags: stored.snapshot.tags.clone(),
-            origin: match stored.origin {
-                Origin::Ours => alidade_catalog::Origin::Ours,
-                Origin::Foreign => alidade_catalog::Origin::Foreign,
-                Origin::Evidence => alidade_catalog::Origin::Evidence,
-            },
+            origin: stored.origin,
             run: stored.run.clone(),
             digest: outcome.and_then(|o| o.digest).map(|digest| digest.to_string()),
             status: outcome.map(|o| o.status.word().to_owned()),

@@ -1,6 +1,6 @@
 //! Who a stored snapshot belongs to, and how the repository's own words say it.
 
-use alidade_model::{EntityId, EntityName, Host, ObjectId, RunId, SnapshotId, Time};
+use alidade_model::{EntityId, EntityName, Host, ObjectId, Origin, RunId, SnapshotId, Time};
 use alidade_repository::{FileId, Snapshot};
 
 use crate::{Error, Result};
@@ -29,29 +29,6 @@ pub struct Identity {
     pub pid: u32,
     /// When this process started, in the system's own ticks; tells it from a later process of that number.
     pub started_ticks: u64,
-}
-
-/// Who wrote a snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// This program.
-    Ours,
-    /// Another program that writes this format.
-    Foreign,
-    /// This program, and it is a proof about another snapshot, not an entity.
-    Evidence,
-}
-
-impl Origin {
-    /// The word for it.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Ours => "ours",
-            Self::Foreign => "foreign",
-            Self::Evidence => "evidence",
-        }
-    }
 }
 
 /// A snapshot file of the repository, read as a stored entity.

@@ -33,12 +33,11 @@ pub use browse::ShowEntry;
 pub use diff::{Change, ChangeKind, DiffSummary};
 pub use engine::{Alive, Engine, EngineParts, Locking};
 pub use error::{Error, Result};
-pub use identity::{Identity, Origin, StoredSnapshot, components, is_within, stored_path};
+pub use identity::{Identity, StoredSnapshot, components, is_within, stored_path};
 pub use listing::{Listing, Wanted, Which, short};
 pub use protect::{Parent, ProtectOptions, ProtectPlan, Survey};
 pub use record::{
-    BytesDoc, ChecksDoc, ComponentDoc, ContentDoc, CountsDoc, EntityDoc, OmissionDoc, OmissionsDoc,
-    OutcomeDoc,
+    ComponentDoc, ContentDoc, CountsDoc, EntityDoc, OmissionDoc, OmissionsDoc, OutcomeDoc,
 };
 pub use restore::{RestoreOptions, RestorePlanned};
 pub use stored_entity::StoredEntity;

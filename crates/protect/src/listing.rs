@@ -1,10 +1,10 @@
 //! What is stored: snapshots as entities, and which one is meant.
 
-use alidade_model::{EntityName, Host, Time};
+use alidade_model::{EntityName, Host, Origin, Time};
 use alidade_repository::FileId;
 
 use crate::identity::{StoredSnapshot, is_within, stored_path};
-use crate::{Engine, Error, Origin, Result};
+use crate::{Engine, Error, Result};
 
 /// Every snapshot of a repository.
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use alidade_entity::{
 };
 use alidade_model::{
     Bytes, Checks, Consistency, ContentName, Counts, EntityName, Entry, Exclusions, Host, Kind,
-    Omissions, Outcome, Rule, RunId, Selection, Shape, SnapshotId, Status, Time, Verb,
+    Omissions, Origin, Outcome, Rule, RunId, Selection, Shape, SnapshotId, Status, Time, Verb,
 };
 use alidade_repository::{
     BlobId, Compression, Indexed, Lock, Node, Snapshot, Summary, Writer, WriterOptions,
@@ -23,7 +23,7 @@ use crate::placed::placed;
 use crate::record::{ContentDoc, EntityDoc, OutcomeDoc};
 use crate::stored_entity::StoredEntity;
 use crate::stored_sink::{Stored, StoredSink};
-use crate::{Engine, Error, Origin, Result, name};
+use crate::{Engine, Error, Result, name};
 
 /// Which snapshot to compare with.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,14 +4,14 @@ use std::io::Read;
 use std::sync::Arc;
 
 use alidade_catalog::{Derived, RebuildReport};
-use alidade_model::Outcome;
+use alidade_model::{Origin, Outcome};
 use alidade_repository::Indexed;
 
 use crate::evidence::EVIDENCE_FILE;
 use crate::identity::StoredSnapshot;
 use crate::record::OutcomeDoc;
 use crate::stored_entity::{Blobs, StoredEntity, own_file};
-use crate::{Engine, Error, Origin, Result};
+use crate::{Engine, Error, Result};
 
 impl Engine {
     /// Reads every snapshot and puts entities, snapshots, runs and evidence of this repository into the catalog.

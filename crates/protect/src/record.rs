@@ -30,7 +30,8 @@ pub struct OutcomeDoc {
     /// Entries.
     pub counts: CountsDoc,
     /// Bytes.
-    pub bytes: BytesDoc,
+    #[serde(with = "BytesFields")]
+    pub bytes: Bytes,
     /// The content digest, 64 hex digits, or null.
     pub digest: Option<String>,
     /// What is missing.
@@ -40,7 +41,8 @@ pub struct OutcomeDoc {
     /// `torn`, `per-file`, `crash`, or null.
     pub consistency: Option<String>,
     /// What was checked.
-    pub checks: ChecksDoc,
+    #[serde(with = "ChecksFields")]
+    pub checks: Checks,
     /// Sentences that take nothing away from the copy.
     pub notes: Vec<String>,
     /// RFC 3339, UTC.
@@ -49,44 +51,53 @@ pub struct OutcomeDoc {
     pub ended: Timestamp,
 }
 
-/// Entries by kind and by what became of them; the fields of [`Counts`].
+/// Entries by kind and by what became of them, and how many there are in all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the fields are those of Counts, documented there")]
 pub struct CountsDoc {
+    /// All entries.
     pub entries: u64,
-    pub files: u64,
-    pub directories: u64,
-    pub symlinks: u64,
-    pub specials: u64,
-    pub hard_links: u64,
-    pub sparse: u64,
-    pub new: u64,
-    pub changed: u64,
-    pub unchanged: u64,
-    pub grew: u64,
-    pub inconsistent: u64,
+    /// The parts.
+    #[serde(flatten, with = "CountsFields")]
+    pub by: Counts,
 }
 
-/// Bytes by what became of them; the fields of [`Bytes`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the fields are those of Bytes, documented there")]
-pub struct BytesDoc {
-    pub total: u64,
-    pub read: u64,
-    pub written: u64,
-    pub added: u64,
-    pub stored: u64,
-    pub deduplicated: u64,
+/// The names under which the fields of [`Counts`] are written and read.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Counts")]
+struct CountsFields {
+    files: u64,
+    directories: u64,
+    symlinks: u64,
+    specials: u64,
+    hard_links: u64,
+    sparse: u64,
+    new: u64,
+    changed: u64,
+    unchanged: u64,
+    grew: u64,
+    inconsistent: u64,
 }
 
-/// What was checked; the fields of [`Checks`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the fields are those of Checks, documented there")]
-pub struct ChecksDoc {
-    pub self_checked: u64,
-    pub new_blobs: u64,
-    pub verified: u64,
-    pub read_back: u64,
+/// The names under which the fields of [`Bytes`] are written and read.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Bytes")]
+struct BytesFields {
+    total: u64,
+    read: u64,
+    written: u64,
+    added: u64,
+    stored: u64,
+    deduplicated: u64,
+}
+
+/// The names under which the fields of [`Checks`] are written and read.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Checks")]
+struct ChecksFields {
+    self_checked: u64,
+    new_blobs: u64,
+    verified: u64,
+    read_back: u64,
 }
 
 /// Omissions: all counted, the first thousand named.
@@ -154,7 +165,7 @@ impl From<&Outcome> for OutcomeDoc {
             parent: outcome.parent.clone(),
             status: outcome.status.word().to_owned(),
             counts: CountsDoc::from(&outcome.counts),
-            bytes: BytesDoc::from(&outcome.bytes),
+            bytes: outcome.bytes,
             digest: outcome.digest.map(|digest| digest.to_string()),
             omissions: OmissionsDoc {
                 total: omissions.total(),
@@ -163,12 +174,7 @@ impl From<&Outcome> for OutcomeDoc {
             },
             excluded: outcome.excluded.clone(),
             consistency: outcome.consistency.map(|level| level.word().to_owned()),
-            checks: ChecksDoc {
-                self_checked: outcome.checks.self_checked,
-                new_blobs: outcome.checks.new_blobs,
-                verified: outcome.checks.verified,
-                read_back: outcome.checks.read_back,
-            },
+            checks: outcome.checks,
             notes: outcome.notes.clone(),
             started: timestamp(outcome.started),
             ended: timestamp(outcome.ended),
@@ -177,34 +183,8 @@ impl From<&Outcome> for OutcomeDoc {
 }
 
 impl From<&Counts> for CountsDoc {
-    fn from(c: &Counts) -> Self {
-        Self {
-            entries: c.entries(),
-            files: c.files,
-            directories: c.directories,
-            symlinks: c.symlinks,
-            specials: c.specials,
-            hard_links: c.hard_links,
-            sparse: c.sparse,
-            new: c.new,
-            changed: c.changed,
-            unchanged: c.unchanged,
-            grew: c.grew,
-            inconsistent: c.inconsistent,
-        }
-    }
-}
-
-impl From<&Bytes> for BytesDoc {
-    fn from(b: &Bytes) -> Self {
-        Self {
-            total: b.total,
-            read: b.read,
-            written: b.written,
-            added: b.added,
-            stored: b.stored,
-            deduplicated: b.deduplicated,
-        }
+    fn from(counts: &Counts) -> Self {
+        Self { entries: counts.entries(), by: *counts }
     }
 }
 
@@ -225,7 +205,6 @@ impl OutcomeDoc {
                 Some(Consistency::from_word(word).ok_or_else(|| bad("consistency", word))?)
             }
         };
-        let (c, b) = (&self.counts, &self.bytes);
         Ok(Outcome {
             run: self.run.parse()?,
             verb: Verb::from_word(&self.verb).ok_or_else(|| bad("verb", &self.verb))?,
@@ -234,37 +213,13 @@ impl OutcomeDoc {
             snapshot_file: self.snapshot.clone(),
             parent: self.parent.clone(),
             status: Status::from_word(&self.status).ok_or_else(|| bad("status", &self.status))?,
-            counts: Counts {
-                files: c.files,
-                directories: c.directories,
-                symlinks: c.symlinks,
-                specials: c.specials,
-                hard_links: c.hard_links,
-                sparse: c.sparse,
-                new: c.new,
-                changed: c.changed,
-                unchanged: c.unchanged,
-                grew: c.grew,
-                inconsistent: c.inconsistent,
-            },
-            bytes: Bytes {
-                total: b.total,
-                read: b.read,
-                written: b.written,
-                added: b.added,
-                stored: b.stored,
-                deduplicated: b.deduplicated,
-            },
+            counts: self.counts.by,
+            bytes: self.bytes,
             digest,
             omissions: self.omissions.read()?,
             excluded: self.excluded.clone(),
             consistency,
-            checks: Checks {
-                self_checked: self.checks.self_checked,
-                new_blobs: self.checks.new_blobs,
-                verified: self.checks.verified,
-                read_back: self.checks.read_back,
-            },
+            checks: self.checks,
             notes: self.notes.clone(),
             started: time_of(self.started),
             ended: time_of(self.ended),

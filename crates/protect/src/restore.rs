@@ -4,7 +4,7 @@ use alidade_entity::{
     Class, CopyMode, CopyOptions, Params, ProtectedEntity, ReadOptions, RestorePlan, Sink, Visit,
 };
 use alidade_model::{
-    Bytes, Checks, ContentName, Counts, Kind, Outcome, Rule, RunId, Selection, Status, Verb,
+    Bytes, Checks, ContentName, Counts, Kind, Origin, Outcome, Rule, RunId, Selection, Status, Verb,
 };
 
 use crate::copy::copy_tree;
@@ -12,7 +12,7 @@ use crate::filter::Filter;
 use crate::identity::StoredSnapshot;
 use crate::protect::tree;
 use crate::stored_entity::StoredEntity;
-use crate::{Engine, Error, Origin, Result, name};
+use crate::{Engine, Error, Result, name};
 
 /// How to restore.
 #[derive(Clone, Debug, Default)]

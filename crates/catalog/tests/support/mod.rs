@@ -2,8 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use alidade_catalog::{Catalog, EvidenceRow, Origin, RunRow, SnapshotRow, TaskRow};
-use alidade_model::Time;
+use alidade_catalog::{Catalog, EvidenceRow, RunRow, SnapshotRow, TaskRow};
+use alidade_model::{Origin, Time};
 
 /// A valid id of 64 hex digits.
 pub(crate) fn hex(number: u64) -> String {

@@ -4,8 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use alidade_model::Entry;
-use alidade_protect::{Engine, Origin, StoredSnapshot};
+use alidade_model::{Entry, Origin};
+use alidade_protect::{Engine, StoredSnapshot};
 use clap::Args;
 use globset::{GlobBuilder, GlobMatcher};
 use serde::Serialize;

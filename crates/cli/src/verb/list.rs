@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use alidade_model::{EntityName, Host};
-use alidade_protect::{Listing, Origin, StoredSnapshot};
+use alidade_model::{EntityName, Host, Origin};
+use alidade_protect::{Listing, StoredSnapshot};
 use clap::Args;
 use serde::Serialize;
 

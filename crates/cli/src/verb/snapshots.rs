@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 
-use alidade_protect::{Origin, StoredSnapshot};
+use alidade_model::Origin;
+use alidade_protect::StoredSnapshot;
 use clap::Args;
 use serde::Serialize;
 
