@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::sync::Barrier;
+use std::time::Duration;
 
 use alidade_repository::{Body, Error, FileKind, LocalStore, Store};
 use alidade_testkit::store::{conforms, name};
@@ -133,6 +134,82 @@ fn a_failed_write_leaves_nothing_behind() {
     assert!(attempt.starts_with("write ") && attempt.ends_with(&pack), "{attempt}");
     assert_eq!(source.to_string(), "the disk is gone");
     assert_eq!(names(&dir.path().join("data").join(&pack[..2])), Vec::<String>::new());
+}
+
+/// A file, made where it is not there, that was last written so long ago.
+fn aged(path: &Path, seconds: u64) {
+    if !path.exists() {
+        fs::write(path, b"half").unwrap();
+    }
+    let file = fs::File::options().write(true).open(path).unwrap();
+    let then = file.metadata().unwrap().modified().unwrap() - Duration::from_secs(seconds);
+    file.set_modified(then).unwrap();
+}
+
+#[test]
+fn what_killed_writers_left_is_gone_after_the_next_write_and_nothing_else_is() {
+    let (dir, store) = created();
+    let (id, hour) = (name(b"left"), 3600);
+    let dead =
+        ["config", "keys", "locks", "snapshots", "index", "data"].map(|folder| match folder {
+            "config" => dir.path().join("config-tmp-7-0"),
+            "data" => dir.path().join("data").join(&id[..2]).join(format!("{id}-tmp-7-12")),
+            _ => dir.path().join(folder).join(format!("{id}-tmp-7-1")),
+        });
+    let kept = [
+        (dir.path().join("index").join(format!("{id}-tmp-7-2")), 20 * 60),
+        (dir.path().join("index").join(format!("{id}-tmp-123456789")), hour),
+        (dir.path().join("index").join("notes-tmp-7-1"), hour),
+        (dir.path().join(format!("{id}-tmp-7-1-old")), hour),
+    ];
+    let folder = dir.path().join("keys").join(format!("{id}-tmp-7-9"));
+    let link = dir.path().join("keys").join(format!("{id}-tmp-7-8"));
+    dead.iter().for_each(|path| aged(path, hour));
+    // Killed between its last byte and its name.
+    fs::set_permissions(&dead[5], fs::Permissions::from_mode(0o400)).unwrap();
+    kept.iter().for_each(|(path, age)| aged(path, *age));
+    fs::create_dir(&folder).unwrap();
+    symlink("/etc/passwd", &link).unwrap();
+
+    store.put(FileKind::Lock, &name(b"lock"), Body::Bytes(b"lock")).unwrap();
+    assert!(dead.iter().all(|path| path.exists()), "who only reads does not tidy");
+    store.put(FileKind::Snapshot, &name(b"s"), Body::Bytes(b"s")).unwrap();
+    for path in &dead {
+        assert!(!path.exists(), "{}", path.display());
+    }
+    for path in kept.iter().map(|(path, _)| path).chain([&folder, &link]) {
+        assert!(fs::symlink_metadata(path).is_ok(), "{}", path.display());
+    }
+}
+
+#[test]
+fn what_is_being_written_stays_however_long_it_takes() {
+    let (dir, store) = created();
+    let pack = name(b"slow");
+    struct Slow<'a>(&'a Barrier, &'a [u8]);
+    impl std::io::Read for Slow<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+            self.0.wait();
+            self.0.wait();
+            self.1.read(buf)
+        }
+    }
+    let turn = Barrier::new(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let body = Body::Reader { reader: &mut Slow(&turn, b"slow"), len: 4 };
+            store.put(FileKind::Pack, &pack, body).unwrap();
+        });
+        turn.wait();
+        let home = dir.path().join("data").join(&pack[..2]);
+        let written = home.join(&names(&home)[0]);
+        aged(&written, 24 * 3600);
+        let other = LocalStore::new(dir.path());
+        other.put(FileKind::Index, &name(b"i"), Body::Bytes(b"i")).unwrap();
+        assert!(written.exists());
+        turn.wait();
+    });
+    assert_eq!(store.len(FileKind::Pack, &pack).unwrap(), 4);
 }
 
 #[test]

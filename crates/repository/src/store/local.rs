@@ -1,12 +1,15 @@
 //! A repository in a directory of this machine, laid out as restic's local backend does.
 
+mod leftover;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use rustix::fs::{CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -23,7 +26,12 @@ const COPY: usize = 256 * 1024;
 ///
 /// Guarantees, beyond those of [`Store`]:
 /// - A file is written under a temporary name beside its final one, made durable, and renamed
-///   without replacing anything. A killed writer leaves at most `ID-tmp-…` files, which no reader sees.
+///   without replacing anything. A killed writer leaves at most `ID-tmp-PID-N` files, which no
+///   reader sees, stock restic neither.
+/// - The first [`Store::put`] of a store, save of a lock, removes those that killed writers left:
+///   files of that very name form, not written for 30 minutes by the clock of their file system,
+///   on which nobody holds the `flock` that every writer keeps until its file has its final name.
+///   Where the file system has no such locks, or another user owns the file, it stays.
 /// - Directories are 0700 and files 0400, as restic makes them; where the group may read `config`,
 ///   it gets the same rights to all that is added.
 /// - [`Store::flush`] makes removals durable too.
@@ -33,6 +41,8 @@ pub struct LocalStore {
     flushing: Mutex<()>,
     packs: Mutex<VecDeque<(String, Arc<File>)>>,
     temporaries: AtomicU64,
+    /// Leftovers were looked for, or cannot be told from what is being written.
+    swept: AtomicBool,
 }
 
 impl LocalStore {
@@ -45,6 +55,7 @@ impl LocalStore {
             flushing: Mutex::default(),
             packs: Mutex::default(),
             temporaries: AtomicU64::new(0),
+            swept: AtomicBool::new(false),
         }
     }
 
@@ -108,7 +119,12 @@ impl LocalStore {
             name.push(format!("-tmp-{}-{number}", std::process::id()));
             let temporary = PathBuf::from(name);
             match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary) {
-                Ok(file) => return Ok((temporary, file)),
+                Ok(file) => {
+                    if !leftover::mark(&file) {
+                        self.swept.store(true, Ordering::Relaxed);
+                    }
+                    return Ok((temporary, file));
+                }
                 // Another machine on the same share may have our process id, or a dead process had it.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !made_dir => {
@@ -122,6 +138,20 @@ impl LocalStore {
                 }
             }
         }
+    }
+
+    /// Removes what killed writers left, once; `now` is the time that the file system gives.
+    fn sweep(&self, now: SystemTime) -> Result<()> {
+        if self.swept.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let data = self.dir(FileKind::Pack);
+        for kind in
+            [FileKind::Config, FileKind::Key, FileKind::Index, FileKind::Snapshot, FileKind::Lock]
+        {
+            leftover::sweep(&self.dir(kind), now)?;
+        }
+        (0..=0xff_u8).try_for_each(|first| leftover::sweep(&data.join(format!("{first:02x}")), now))
     }
 
     fn mark(&self, kind: FileKind, dir: PathBuf) {
@@ -226,11 +256,20 @@ impl Store for LocalStore {
         let (_, mode) = self.modes();
         let written = write(&file, body, mode)
             .map_err(|error| Error::store(format!("write {}", path.display()), error));
-        drop(file);
-        let named = written.and_then(|()| {
+        let swept =
+            written.and_then(|()| match (kind, file.metadata().and_then(|m| m.modified())) {
+                (FileKind::Lock, _) => Ok(()),
+                (_, Ok(now)) => self.sweep(now),
+                (_, Err(error)) => {
+                    Err(Error::store(format!("stat {}", temporary.display()), error))
+                }
+            });
+        let named = swept.and_then(|()| {
             name_it(&temporary, &path)
                 .map_err(|error| Error::store(format!("name {}", path.display()), error))
         });
+        // Not before: as long as it is open, it counts as being written.
+        drop(file);
         if kind != FileKind::Lock {
             // Also when it was there before: who put it may not have flushed it yet.
             self.mark(kind, dir);
