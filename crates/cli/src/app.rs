@@ -1,5 +1,6 @@
 //! What every verb is given: options, environment, streams, types, and who it speaks for.
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use crate::exit::Code;
 use crate::failure::{Failure, Result};
 use crate::paths::Paths;
 use crate::printer::Printer;
+use crate::run_directory::RunDirectory;
 use crate::text::shell_word;
 use crate::what::{Reader, What};
 use crate::when::Calendar;
@@ -30,8 +32,8 @@ pub struct Parts {
     pub registry: Registry,
     /// Clock, randomness and cancellation.
     pub cx: Cx,
-    /// Makes signals cancel `cx` from now on; before, they end the process, so that a question for
-    /// a password can be left.
+    /// Makes signals cancel `cx` from now on; before, they end the process. Called before anything
+    /// that must not be left as it is.
     pub arm: Box<dyn Fn() -> std::io::Result<()>>,
     /// Threads that carry content.
     pub workers: usize,
@@ -47,6 +49,8 @@ pub(crate) struct App {
     pub(crate) calendar: Calendar,
     pub(crate) paths: Result<Paths>,
     types: Vec<TypeName>,
+    /// Made when it is first needed, and only with `--no-cache`.
+    pub(crate) run_directory: OnceCell<RunDirectory>,
 }
 
 /// A stored snapshot that was named, and the path in it that was meant.
@@ -68,7 +72,13 @@ impl App {
             types: parts.registry.iter().map(|kind| kind.name().clone()).collect(),
             parts,
             global,
+            run_directory: OnceCell::new(),
         }
+    }
+
+    /// Removes what this run made for itself alone.
+    pub(crate) fn tidy(&mut self) -> Result<()> {
+        self.run_directory.take().map_or(Ok(()), RunDirectory::remove)
     }
 
     pub(crate) fn cx(&self) -> &Cx {

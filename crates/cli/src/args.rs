@@ -59,7 +59,7 @@ pub struct Global {
     /// The directory for caches and temporary files
     #[arg(long, global = true, value_name = "DIR", conflicts_with = "no_cache")]
     pub cache_dir: Option<PathBuf>,
-    /// Keep nothing in the cache directory; temporary files go where the system keeps them
+    /// Keep nothing in the cache directory; temporary files go into a private directory in TMPDIR
     #[arg(long, global = true)]
     pub no_cache: bool,
     /// The host that entities belong to; for `latest` and for lists, look only at this one

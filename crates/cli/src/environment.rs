@@ -46,7 +46,7 @@ variables! {
     ConfigHome = "XDG_CONFIG_HOME", "Where the default repository's key lies; else ~/.config.";
     CacheHome = "XDG_CACHE_HOME", "Where caches lie; else ~/.cache.";
     Home = "HOME", "The home directory.";
-    TemporaryDir = "TMPDIR", "Where temporary files go with --no-cache; else /tmp.";
+    TemporaryDir = "TMPDIR", "Where the private directory for temporary files lies with --no-cache; else /tmp.";
     NoColor = "NO_COLOR", "When set and not empty, nothing is coloured.";
 }
 

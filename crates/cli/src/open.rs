@@ -22,8 +22,11 @@ use crate::failure::{Failure, Result};
 use crate::key_file::KeyFile;
 use crate::machine;
 use crate::password::{Secret, Source};
+use crate::paths::absolute;
 use crate::place::Place;
 use crate::progress::{Show, Ticker};
+use crate::run_directory::RunDirectory;
+use crate::terminal;
 
 /// The name of the one configuration file of a repository.
 const CONFIG: &str = "config";
@@ -138,14 +141,14 @@ impl App {
         if create && !self.exists(&*store)? {
             let made = match &source {
                 Some(source) => {
-                    self.make(store, &source.get("password for the new repository", true)?)
+                    self.make(store, &self.secret(source, "password for the new repository", true)?)
                 }
                 None => self.make_default(place, store),
             }?;
             return Ok(made);
         }
         let secret = match source {
-            Some(source) => source.get("password", false)?,
+            Some(source) => self.secret(&source, "password", false)?,
             None if place.is_default => self.key(&*store)?,
             None => {
                 if !self.exists(&*store)? {
@@ -153,7 +156,8 @@ impl App {
                     let error = RepositoryError::NoRepository { location };
                     return Err(self.explain_repository(&error));
                 }
-                Source::Prompt.get(&format!("password of {}", place.path.display()), false)?
+                let what = format!("password of {}", place.path.display());
+                self.secret(&Source::Prompt, &what, false)?
             }
         };
         self.arm()?;
@@ -221,6 +225,14 @@ impl App {
             &self.parts.environment,
             self.global.restic_env,
         )
+    }
+
+    /// The password itself. Whoever is asked for it can leave with a signal as from any other work.
+    pub(crate) fn secret(&self, source: &Source, what: &str, confirm: bool) -> Result<Secret> {
+        source.get(what, confirm, &|question| {
+            self.arm()?;
+            terminal::ask(self.cx(), question)
+        })
     }
 
     /// How to get a password that opens the repository.
@@ -311,8 +323,15 @@ impl App {
     fn scratch(&self) -> Result<PathBuf> {
         let environment = &self.parts.environment;
         if self.global.no_cache {
-            let named = environment.get(Variable::TemporaryDir).map(PathBuf::from);
-            return Ok(named.unwrap_or_else(|| PathBuf::from("/tmp")));
+            if let Some(made) = self.run_directory.get() {
+                return Ok(made.path().to_owned());
+            }
+            let named = environment.get(Variable::TemporaryDir).map(Path::new);
+            let made = RunDirectory::make(&absolute(
+                &self.parts.directory,
+                named.unwrap_or(Path::new("/tmp")),
+            ))?;
+            return Ok(self.run_directory.get_or_init(|| made).path().to_owned());
         }
         let named = self.global.cache_dir.as_deref();
         let named = named.or(environment.get(Variable::CacheDir).map(Path::new));
@@ -339,9 +358,8 @@ impl App {
             }
         };
         add("repository", place.path.clone());
-        if !self.global.no_cache {
-            add("cache", scratch.to_owned());
-        }
+        let what = if self.global.no_cache { "temporary files" } else { "cache" };
+        add(what, scratch.to_owned());
         if let Ok(paths) = &self.paths {
             add("key", paths.key());
             for end in ["", "-wal", "-shm"] {

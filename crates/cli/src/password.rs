@@ -63,16 +63,22 @@ impl Source {
         Ok(chosen)
     }
 
-    /// Gets the password. `confirm` asks twice, where somebody types it.
+    /// Gets the password. Where somebody types it, they are asked with `ask` for `what`, and twice
+    /// with `confirm`.
     ///
     /// # Errors
     /// When it cannot be had, or is empty.
-    pub(crate) fn get(&self, what: &str, confirm: bool) -> Result<Secret> {
+    pub(crate) fn get(
+        &self,
+        what: &str,
+        confirm: bool,
+        ask: &dyn Fn(&str) -> Result<Secret>,
+    ) -> Result<Secret> {
         let secret = match self {
             Self::Command(line) => from_command(line)?,
             Self::File(path) => from_file(path)?,
             Self::Given(secret) => secret.clone(),
-            Self::Prompt => prompt(what, confirm)?,
+            Self::Prompt => prompt(what, confirm, ask)?,
         };
         if secret.is_empty() {
             return Err(Failure::usage("the password is empty"));
@@ -144,18 +150,13 @@ fn read(attempt: &str, from: impl Read) -> Result<Secret> {
     Ok(Zeroizing::new(text.trim().to_owned()))
 }
 
-fn prompt(what: &str, confirm: bool) -> Result<Secret> {
+fn prompt(what: &str, confirm: bool, ask: &dyn Fn(&str) -> Result<Secret>) -> Result<Secret> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::usage("no password is given, and nobody is at a terminal to ask")
             .hint("name one with `--password-file FILE` or `--password-command COMMAND`"));
     }
-    let ask = |text: String| {
-        rpassword::prompt_password(text)
-            .map(Zeroizing::new)
-            .map_err(|error| Failure::io("read the password", &error))
-    };
-    let first = ask(format!("{what}: "))?;
-    if confirm && *ask(format!("{what} again: "))? != *first {
+    let first = ask(&format!("{what}: "))?;
+    if confirm && *ask(&format!("{what} again: "))? != *first {
         return Err(Failure::usage("the two passwords differ"));
     }
     Ok(first)
@@ -164,6 +165,10 @@ fn prompt(what: &str, confirm: bool) -> Result<Secret> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn nobody(question: &str) -> Result<Secret> {
+        panic!("asked for {question}")
+    }
 
     fn chosen(
         command: Option<&str>,
@@ -206,9 +211,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("p");
         std::fs::write(&path, "\u{feff}se cret\r\n").unwrap();
-        assert_eq!(*Source::File(path.clone()).get("", false).unwrap(), "se cret");
+        assert_eq!(*Source::File(path.clone()).get("", false, &nobody).unwrap(), "se cret");
         let line = format!("cat '{}'", path.display());
-        assert_eq!(*Source::Command(line).get("", false).unwrap(), "se cret");
+        assert_eq!(*Source::Command(line).get("", false, &nobody).unwrap(), "se cret");
     }
 
     #[test]
@@ -216,7 +221,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("p");
         std::fs::write(&path, " \n").unwrap();
-        let of = |source: Source| source.get("", false).unwrap_err();
+        let of = |source: Source| source.get("", false, &nobody).unwrap_err();
         assert_eq!(of(Source::File(path)).message, "the password is empty");
         assert_eq!(of(Source::File("/nowhere/p".into())).code, Code::NotFound);
         assert_eq!(of(Source::Command("false".into())).code, Code::Failed);

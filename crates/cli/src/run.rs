@@ -15,11 +15,14 @@ pub async fn main_with(parts: Parts) -> Code {
         Ok(line) => line,
         Err(error) => return refuse(&parts, &error),
     };
-    let app = App::new(parts, line.global);
+    let mut app = App::new(parts, line.global);
     let ended = match forbidden(&app, &line.verb) {
         Some(failure) => Err(failure),
         None => run(&app, &line.verb).await,
     };
+    let tidied = app.tidy();
+    // Of two failures the first is told; what stays in the directory, the next run removes.
+    let ended = ended.and_then(|code| tidied.map(|()| code));
     let ended = ended.and_then(|code| app.out.finish().map(|()| code));
     match ended {
         Ok(code) => code,

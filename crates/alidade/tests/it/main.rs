@@ -3,7 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod beside;
+mod chosen;
 mod json;
+mod prompt;
 mod schema;
+mod terminal;
 mod verbs;
 mod world;

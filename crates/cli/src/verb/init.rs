@@ -52,7 +52,7 @@ impl Init {
                 app.make_default(&place, store)?
             } else {
                 let source = source.unwrap_or(Source::Prompt);
-                app.make(store, &source.get("password for the new repository", true)?)?
+                app.make(store, &app.secret(&source, "password for the new repository", true)?)?
             };
             doc.id = Some(made.id().to_string());
         }

@@ -163,7 +163,7 @@ impl AddKey {
         let file = self.new_password_file.as_deref();
         let command = self.new_password_command.as_deref();
         let source = Source::choose(command, file, &Environment::default(), false)?;
-        let secret = source.unwrap_or(Source::Prompt).get("new password", true)?;
+        let secret = app.secret(&source.unwrap_or(Source::Prompt), "new password", true)?;
         let options = app.key_options(Kdf::calibrated(&**app.cx().clock()))?;
         let id = locked(app, &opened, LockMode::Shared, |repository| {
             repository.add_key(app.cx(), &password(&secret), &options)
