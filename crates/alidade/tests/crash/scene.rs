@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alidade_model::{Outcome, Status};
-use alidade_protect::{Error, Origin, ProtectOptions, StoredSnapshot};
+use alidade_model::{Origin, Outcome, Status};
+use alidade_protect::{Error, ProtectOptions, StoredSnapshot};
 use alidade_repository::{FileKind, LocalStore, Store};
 use alidade_testkit::store::PowerCutStore;
 use alidade_testkit::tree::{Content, Dress, Fill, Listing, Make, Plan, Thing};
