@@ -134,10 +134,11 @@ pub(crate) enum Range {
     Hole { end: u64 },
 }
 
-/// Finds the holes of a file of a certain size, if it can have any.
+/// Finds the holes of a file of a certain size. Asks once per range: the count of its blocks says
+/// nothing, for it holds those of attributes and of what was allocated ahead, too.
 pub(crate) struct Ranges {
     size: u64,
-    /// False for a file that has storage for all of its bytes, or whose file system cannot say.
+    /// False where the file system cannot say.
     may_have_holes: bool,
     /// Data goes on up to here.
     data_end: u64,
@@ -146,8 +147,7 @@ pub(crate) struct Ranges {
 impl Ranges {
     /// For a file as it was looked at.
     pub(crate) fn new(stat: &Statx) -> Self {
-        let stored = stat.stx_blocks.saturating_mul(512);
-        Self { size: stat.stx_size, may_have_holes: stored < stat.stx_size, data_end: 0 }
+        Self { size: stat.stx_size, may_have_holes: true, data_end: 0 }
     }
 
     /// The range that begins at `at`, which is below the size.
@@ -158,22 +158,25 @@ impl Ranges {
         if at < self.data_end {
             return Ok(Range::Data { end: self.data_end });
         }
-        match seek(fd, SeekFrom::Data(at)) {
-            Ok(data) if data > at => return Ok(Range::Hole { end: data.min(self.size) }),
-            Ok(_) => {}
-            Err(Errno::NXIO) => return Ok(Range::Hole { end: self.size }),
+        match seek(fd, SeekFrom::Hole(at)) {
+            Ok(hole) if hole > at => self.data_end = hole.min(self.size),
+            Ok(_) => {
+                match seek(fd, SeekFrom::Data(at)) {
+                    Ok(data) if data > at => return Ok(Range::Hole { end: data.min(self.size) }),
+                    Err(Errno::NXIO) => return Ok(Range::Hole { end: self.size }),
+                    // Written to in between: read it.
+                    Ok(_) => self.data_end = self.size,
+                    Err(error) => return Err(error),
+                }
+            }
+            // Cut off in between: what reads short will tell.
+            Err(Errno::NXIO) => self.data_end = self.size,
             Err(Errno::INVAL | Errno::OPNOTSUPP) => {
                 self.may_have_holes = false;
-                return Ok(Range::Data { end: self.size });
+                self.data_end = self.size;
             }
             Err(error) => return Err(error),
         }
-        self.data_end = match seek(fd, SeekFrom::Hole(at)) {
-            Ok(hole) if hole > at => hole.min(self.size),
-            // Cut off in between: what reads short will tell.
-            Ok(_) | Err(Errno::NXIO) => self.size,
-            Err(error) => return Err(error),
-        };
         Ok(Range::Data { end: self.data_end })
     }
 }

@@ -135,6 +135,23 @@ fn holes_are_found_and_not_read() {
 }
 
 #[test]
+fn a_hole_is_found_in_a_file_whose_attributes_take_as_many_blocks() {
+    let (_temp, top) = scratch();
+    let path = top.join("f");
+    let file = fs::File::create(&path).expect("create");
+    file.write_all_at(&[1; 8192], 0).expect("write");
+    file.write_all_at(&[1; 8192], 12288).expect("write");
+    // More than fits into an inode: the attribute takes a block of its own.
+    rustix::fs::fsetxattr(&file, c"user.long", &[7; 2000], rustix::fs::XattrFlags::empty())
+        .expect("this test needs a file system with user attributes");
+    file.sync_all().expect("sync");
+    let walked = walk(&path);
+    let expected = [(0, 8192, false), (8192, 4096, true), (12288, 8192, false)];
+    assert_eq!(pieces(walked.file("f")), expected);
+    assert_eq!(walked.file("f").holes(&cx()).expect("holes"), [Hole { at: 8192, len: 4096 }]);
+}
+
+#[test]
 fn zeros_that_are_stored_are_data() {
     let (_temp, top) = scratch();
     fs::write(top.join("f"), vec![0; 10_000]).expect("write");
