@@ -206,8 +206,10 @@ fn what_is_being_written_stays_however_long_it_takes() {
         aged(&written, 24 * 3600);
         let other = LocalStore::new(dir.path());
         other.put(FileKind::Index, &name(b"i"), Body::Bytes(b"i")).unwrap();
-        assert!(written.exists());
+        // Looked at before, told after: a failure here must not leave the writer waiting.
+        let kept = written.exists();
         turn.wait();
+        assert!(kept, "it is being written");
     });
     assert_eq!(store.len(FileKind::Pack, &pack).unwrap(), 4);
 }
