@@ -4,6 +4,7 @@
 
 mod code;
 mod floors;
+mod lints;
 mod lockfile;
 mod manifests;
 mod sources;
@@ -56,6 +57,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 fn complaints(workshop: &Workshop) -> Vec<Complaint> {
     let mut all = floors::check(&workshop.rooms);
     all.extend(lockfile::check(&workshop.lockfile));
+    all.extend(lints::check(&workshop.rooms, &workshop.lints));
     for room in &workshop.rooms {
         all.extend(manifests::check(room));
         all.extend(sources::check(room));
@@ -82,6 +84,7 @@ mod tests {
                  [lints]\nworkspace = true\n[dependencies]\n"
             )
         };
+        write("Cargo.toml", "[workspace.lints.rust]\nunsafe_code = 'forbid'\n");
         write("Cargo.lock", "[[package]]\nname = 'ring'\nversion = '1.0.0'\n");
         write(
             "crates/model/Cargo.toml",

@@ -5,6 +5,7 @@ use super::workshop::{Dependencies, Room, short_name};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Floor {
+    Ground,
     Words,
     Sockets,
     Engines,
@@ -20,6 +21,7 @@ const ENGINE_EDGES: &[(&str, &str)] = &[("protect", "repository"), ("protect", "
 impl Floor {
     fn from_word(word: &str) -> Option<Self> {
         Some(match word {
+            "ground" => Self::Ground,
             "words" => Self::Words,
             "sockets" => Self::Sockets,
             "engines" => Self::Engines,
@@ -33,13 +35,14 @@ impl Floor {
 
     /// Whether a room on this floor may use one on `below`, apart from [`ENGINE_EDGES`].
     fn sees(self, below: Self) -> bool {
-        use Floor::{Engines, Faces, Garden, Plugs, Roof, Sockets, Words};
+        use Floor::{Engines, Faces, Garden, Ground, Plugs, Roof, Sockets, Words};
         match self {
-            Words => false,
-            Sockets => below == Words,
-            Engines | Plugs => matches!(below, Words | Sockets),
-            Faces => matches!(below, Words | Sockets | Engines),
-            Roof => matches!(below, Words | Sockets | Engines | Plugs | Faces),
+            Ground => false,
+            Words => below == Ground,
+            Sockets => matches!(below, Ground | Words),
+            Engines | Plugs => matches!(below, Ground | Words | Sockets),
+            Faces => matches!(below, Ground | Words | Sockets | Engines),
+            Roof => matches!(below, Ground | Words | Sockets | Engines | Plugs | Faces),
             Garden => true,
         }
     }
@@ -60,7 +63,7 @@ pub(super) fn check(rooms: &[Room]) -> Vec<Complaint> {
         let Some(floor) = floor_of(room) else {
             complaints.push(Complaint::new(
                 &place,
-                "[package.metadata.alidade] names no floor (words, sockets, engines, plugs, faces, roof, garden)",
+                "[package.metadata.alidade] names no floor (ground, words, sockets, engines, plugs, faces, roof, garden)",
             ));
             continue;
         };
@@ -111,6 +114,7 @@ mod tests {
     use super::*;
 
     const HOUSE: &[(&str, &str)] = &[
+        ("kernels", "ground"),
         ("model", "words"),
         ("crd", "words"),
         ("entity", "sockets"),
@@ -150,7 +154,9 @@ mod tests {
     #[test]
     fn edges_that_go_down_are_silent() {
         for (from, to) in [
+            ("model", "kernels"),
             ("entity", "model"),
+            ("repository", "kernels"),
             ("protect", "repository"),
             ("protect", "catalog"),
             ("repository", "entity"),
@@ -169,6 +175,7 @@ mod tests {
     #[test]
     fn every_edge_that_does_not_go_down_is_red() {
         for (from, to) in [
+            ("kernels", "model"),
             ("model", "entity"),
             ("model", "crd"),
             ("entity", "protect"),

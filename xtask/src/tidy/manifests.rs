@@ -7,13 +7,10 @@ use super::workshop::{Dependencies, Room};
 const ONLY_IN: &[(&str, &[&str])] =
     &[("clap", &["cli", "xtask"]), ("clap_complete", &["cli"]), ("rusqlite", &["catalog"])];
 
-/// Every dependency is inherited whole from the workspace, lints too, and lies where it may.
+/// Every dependency is inherited whole from the workspace, and lies where it may.
 pub(super) fn check(room: &Room) -> Vec<Complaint> {
     let place = room.manifest_path();
     let mut complaints = Vec::new();
-    if !room.manifest.lints.workspace {
-        complaints.push(Complaint::new(&place, "[lints] workspace = true is missing"));
-    }
     let default = room.manifest.features.get("default");
     if default.is_some_and(|features| features.iter().any(|feature| feature.contains("sabotage"))) {
         complaints.push(Complaint::new(&place, "`sabotage` is a default feature"));
@@ -69,27 +66,20 @@ mod tests {
         check(&room(&format!("crates/{folder}"), &manifest, &[])).len()
     }
 
-    const LINTS: &str = "[lints]\nworkspace = true\n";
-
     #[test]
     fn what_is_inherited_whole_is_silent() {
-        assert_eq!(complaints("model", &format!("{LINTS}[dependencies]\na.workspace = true")), 0);
-        assert_eq!(complaints("cli", &format!("{LINTS}[dependencies]\nclap.workspace = true")), 0);
+        assert_eq!(complaints("model", "[dependencies]\na.workspace = true"), 0);
+        assert_eq!(complaints("cli", "[dependencies]\nclap.workspace = true"), 0);
         let optional = "[dev-dependencies]\na = { workspace = true, optional = true }";
-        assert_eq!(complaints("cli", &format!("{LINTS}{optional}")), 0);
-    }
-
-    #[test]
-    fn a_room_without_the_lints_of_the_workspace_is_red() {
-        assert_eq!(complaints("model", ""), 1);
+        assert_eq!(complaints("cli", optional), 0);
     }
 
     #[test]
     fn breaking_on_purpose_is_no_default() {
         let optional = "[features]\nsabotage = []";
-        assert_eq!(complaints("model", &format!("{LINTS}{optional}")), 0);
+        assert_eq!(complaints("model", optional), 0);
         for default in ["'sabotage'", "'alidade-model/sabotage'"] {
-            let rest = format!("{LINTS}{optional}\ndefault = [{default}]");
+            let rest = format!("{optional}\ndefault = [{default}]");
             assert_eq!(complaints("model", &rest), 1, "{default}");
         }
     }
@@ -105,7 +95,7 @@ mod tests {
             ("dependencies", "a = { workspace = true, features = ['x'] }"),
             ("dependencies", "a = { workspace = true, default-features = true }"),
         ] {
-            assert_eq!(complaints("model", &format!("{LINTS}[{table}]\n{line}")), 1, "{line}");
+            assert_eq!(complaints("model", &format!("[{table}]\n{line}")), 1, "{line}");
         }
     }
 
@@ -117,7 +107,7 @@ mod tests {
             ("cli", "rusqlite"),
             ("model", "clap_complete"),
         ] {
-            let rest = format!("{LINTS}[dependencies]\n{name}.workspace = true");
+            let rest = format!("[dependencies]\n{name}.workspace = true");
             assert_eq!(complaints(folder, &rest), 1, "{folder} {name}");
         }
     }

@@ -10,6 +10,8 @@ use serde::Deserialize;
 /// Everything the rules look at.
 pub(super) struct Workshop {
     pub(super) rooms: Vec<Room>,
+    /// The lints of the workspace.
+    pub(super) lints: Lints,
     pub(super) lockfile: Lockfile,
 }
 
@@ -35,7 +37,7 @@ pub(super) struct Manifest {
     #[serde(default)]
     pub(super) features: BTreeMap<String, Vec<String>>,
     #[serde(default)]
-    pub(super) lints: Inherited,
+    pub(super) lints: Lints,
     #[serde(default)]
     pub(super) dependencies: Dependencies,
     #[serde(default)]
@@ -46,10 +48,23 @@ pub(super) struct Manifest {
     pub(super) target: BTreeMap<String, Target>,
 }
 
-#[derive(Deserialize, Default)]
-pub(super) struct Inherited {
+/// A table of lints: inherited, or with what each tool is told.
+#[derive(Clone, Deserialize, Default)]
+pub(super) struct Lints {
     #[serde(default)]
     pub(super) workspace: bool,
+    #[serde(flatten)]
+    pub(super) tools: BTreeMap<String, BTreeMap<String, toml::Value>>,
+}
+
+#[derive(Deserialize)]
+struct Root {
+    workspace: House,
+}
+
+#[derive(Deserialize)]
+struct House {
+    lints: Lints,
 }
 
 #[derive(Deserialize)]
@@ -103,10 +118,13 @@ impl Workshop {
         folders.push(root.join("xtask"));
         folders.retain(|folder| folder.is_dir());
         let rooms = folders.iter().map(|folder| Room::read(root, folder)).collect::<Result<_>>()?;
+        let path = root.join("Cargo.toml");
+        let house: Root =
+            toml::from_str(&text(&path)?).with_context(|| format!("read {}", path.display()))?;
         let path = root.join("Cargo.lock");
         let lockfile =
             toml::from_str(&text(&path)?).with_context(|| format!("read {}", path.display()))?;
-        Ok(Self { rooms, lockfile })
+        Ok(Self { rooms, lints: house.workspace.lints, lockfile })
     }
 
     /// How many source files there are.

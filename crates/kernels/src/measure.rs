@@ -1,0 +1,86 @@
+//! How fast each kernel is on this processor: what the roofline of a benchmark is made of.
+
+use std::hint::black_box;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::{Level, Sha256, sha256_many_at};
+
+/// The speed of one kernel on one core.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// Which kernel, on what.
+    pub name: &'static str,
+    /// Bytes in a second of processor time of this thread: the median of [`RUNS`] runs.
+    pub bytes_per_second: f64,
+}
+
+/// How often each kernel is measured.
+pub const RUNS: usize = 5;
+
+/// How long one run lasts at least, in seconds of processor time.
+const RUN: f64 = 0.2;
+
+const MIB: usize = 1 << 20;
+
+/// The speed of every kernel at `level`. Takes about ten seconds, on one core.
+#[must_use]
+pub fn kernels(level: Level) -> Vec<Measured> {
+    let bytes = noise(16 * MIB);
+    let mut digests = vec![[0; 32]; 1000];
+    let blobs: Vec<&[u8]> = bytes.chunks(MIB).collect();
+    let files: Vec<&[u8]> = bytes.chunks(6 << 10).take(1000).collect();
+    let few = |count: usize| blobs[..count].to_vec();
+    let mut all = vec![measure("sha256, one stream", 4 * MIB, || {
+        let mut hash = Sha256::at(level);
+        hash.update(&bytes[..4 * MIB]);
+        black_box(hash.finish());
+    })];
+    for (name, messages) in [
+        ("sha256, 16 x 1 MiB", few(16)),
+        ("sha256, 1000 x 6 KiB", files),
+        ("sha256, 3 x 1 MiB", few(3)),
+    ] {
+        let digests = &mut digests[..messages.len()];
+        let len = messages.iter().map(|message| message.len()).sum();
+        all.push(measure(name, len, || sha256_many_at(level, black_box(&messages), digests)));
+    }
+    all
+}
+
+/// Runs `work`, which goes through `len` bytes, until the time is over; several times.
+fn measure(name: &'static str, len: usize, mut work: impl FnMut()) -> Measured {
+    work();
+    let mut speeds = [0.0; RUNS];
+    for speed in &mut speeds {
+        let start = processor_time();
+        let mut done = 0;
+        let mut took = 0.0;
+        while took < RUN {
+            work();
+            done += len;
+            took = processor_time() - start;
+        }
+        *speed = done as f64 / took;
+    }
+    speeds.sort_unstable_by(f64::total_cmp);
+    Measured { name, bytes_per_second: speeds[RUNS / 2] }
+}
+
+/// Seconds of processor time this thread has used.
+fn processor_time() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
+/// Bytes that look random, the same ones each time.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes()
+    };
+    std::iter::repeat_with(next).take(len / 8).flatten().collect()
+}
