@@ -17,7 +17,7 @@ pub(crate) enum Set {
     /// SHA, SSSE3, SSE4.1.
     #[cfg(target_arch = "x86_64")]
     ShaNi,
-    /// AVX-512 F, BW, DQ, VL, IFMA, VBMI besides.
+    /// AVX-512 F, BW, DQ, VL, IFMA and VBMI, and AES on its registers, besides.
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }
@@ -82,7 +82,8 @@ impl Set {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {
                 Self::ShaNi.is_here()
-                    && is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("aes")
+                    && is_x86_feature_detected!("vaes")
                     && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512dq")

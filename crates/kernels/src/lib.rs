@@ -10,6 +10,7 @@
 //!
 //! Start at [`Level`], then [`sha256_many`].
 
+pub mod envelope;
 mod level;
 pub mod measure;
 mod self_test;

@@ -4,6 +4,7 @@ use std::hint::black_box;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::envelope::Key;
 use crate::{Level, Sha256, sha256_many_at};
 
 /// The speed of one kernel on one core.
@@ -45,7 +46,30 @@ pub fn kernels(level: Level) -> Vec<Measured> {
         let len = messages.iter().map(|message| message.len()).sum();
         all.push(measure(name, len, || sha256_many_at(level, black_box(&messages), digests)));
     }
+    all.extend(envelope(level, &bytes[..MIB]));
     all
+}
+
+fn envelope(level: Level, bytes: &[u8]) -> [Measured; 4] {
+    let key = Key::at(level, &[1; 32], &[2; 16], &[3; 16]);
+    let iv = [4; 16];
+    let mut buffer = bytes.to_vec();
+    let tag = key.seal(&iv, &mut buffer);
+    let mut tags = 0;
+    let seal = measure("seal, 1 MiB", MIB, || tags ^= key.seal(&iv, &mut buffer)[0]);
+    let seal_small = measure("seal, 6 KiB", 6 << 10, || {
+        tags ^= key.seal(&iv, &mut buffer[..6 << 10])[0];
+    });
+    let mut sealed = bytes.to_vec();
+    assert_eq!(key.seal(&iv, &mut sealed), tag, "the same bytes have the same MAC");
+    let open = measure("open, 1 MiB", MIB, || {
+        buffer.copy_from_slice(&sealed);
+        key.open(&iv, &mut buffer, &tag).expect("it was sealed with this key");
+    });
+    let mac = measure("mac, 1 MiB", MIB, || {
+        key.verify(&iv, black_box(&sealed), &tag).expect("it was sealed with this key");
+    });
+    [seal, seal_small, open, mac]
 }
 
 /// Runs `work`, which goes through `len` bytes, until the time is over; several times.
