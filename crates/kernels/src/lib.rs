@@ -11,11 +11,14 @@
 //! Start at [`Level`], then [`sha256_many`].
 
 pub mod envelope;
+pub mod gear;
 mod level;
 pub mod measure;
 mod self_test;
 mod sha256;
+mod zero;
 
 pub use level::Level;
 pub use self_test::{Broken, self_test};
 pub use sha256::{Sha256, hash_together, sha256, sha256_many, sha256_many_at};
+pub use zero::is_zero;

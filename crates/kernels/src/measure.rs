@@ -5,7 +5,8 @@ use std::hint::black_box;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::envelope::Key;
-use crate::{Level, Sha256, sha256_many_at};
+use crate::gear::{Gear, WINDOW};
+use crate::{Level, Sha256, is_zero, sha256_many_at};
 
 /// The speed of one kernel on one core.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,8 +47,32 @@ pub fn kernels(level: Level) -> Vec<Measured> {
         let len = messages.iter().map(|message| message.len()).sum();
         all.push(measure(name, len, || sha256_many_at(level, black_box(&messages), digests)));
     }
+    all.extend(scans(&bytes));
     all.extend(envelope(level, &bytes[..MIB]));
     all
+}
+
+/// Scans for more zeros than there are, so to the end; and what memory itself gives.
+fn scans(bytes: &[u8]) -> [Measured; 3] {
+    let mut table = Box::new([0; 256]);
+    for (entry, bytes) in table.iter_mut().zip(bytes.as_chunks().0).skip(1) {
+        *entry = u64::from_le_bytes(*bytes);
+    }
+    let gear = Gear::new(table);
+    let all = &bytes[..MIB];
+    let scan = measure("gear, every byte", MIB, || {
+        black_box(gear.find(black_box(all), WINDOW, MIB, 50));
+    });
+    let mut copy = bytes.to_vec();
+    let memcpy = measure("memcpy, 16 MiB", bytes.len(), || {
+        copy.copy_from_slice(black_box(bytes));
+        black_box(&mut copy);
+    });
+    copy.fill(0);
+    let zero = measure("is_zero, 1 MiB", MIB, || {
+        black_box(is_zero(black_box(&copy[..MIB])));
+    });
+    [scan, zero, memcpy]
 }
 
 fn envelope(level: Level, bytes: &[u8]) -> [Measured; 4] {

@@ -14,9 +14,12 @@ struct Parts {
 
 impl Parts {
     fn from_seed(seed: u64) -> Self {
+        let mut parts = Self { encrypt: [0; 32], k: [0; 16], r: [0; 16] };
         let bytes = noise(64, seed);
-        let part = |from: usize| bytes[from..from + 16].try_into().unwrap();
-        Self { encrypt: bytes[..32].try_into().unwrap(), k: part(32), r: part(48) }
+        parts.encrypt.copy_from_slice(&bytes[..32]);
+        parts.k.copy_from_slice(&bytes[32..48]);
+        parts.r.copy_from_slice(&bytes[48..]);
+        parts
     }
 
     fn at(&self, level: Level) -> Key {
@@ -131,13 +134,9 @@ fn sums_near_the_modulus_are_reduced_as_the_crate_reduces_them() {
                     if let Some(end) = sealed.last_mut() {
                         *end = last;
                     }
-                    let tag =
-                        Key::at(Level::PORTABLE, &parts.encrypt, &parts.k, &parts.r).mac(&[3; 16]);
-                    let tag = {
-                        let mut tag = tag;
-                        tag.update(&sealed);
-                        tag.finish()
-                    };
+                    let mut mac = parts.at(Level::PORTABLE).mac(&[3; 16]);
+                    mac.update(&sealed);
+                    let tag = mac.finish();
                     for level in Level::available() {
                         assert_eq!(
                             parts.at(level).verify(&[3; 16], &sealed, &tag),
