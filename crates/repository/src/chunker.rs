@@ -21,21 +21,16 @@ pub const AVG_CHUNK: usize = 1 << 20;
 /// No chunk is longer.
 pub const MAX_CHUNK: usize = 8 << 20;
 
-/// Bytes that a hash speaks of: each step shifts the bits of older bytes up by one, and out.
-const WINDOW: usize = 64;
-/// Normalised chunking, level 1: one bit more than the average asks for before it is reached, one
-/// bit less after, so that fewer chunks are very short or very long.
-const MASK_BEFORE_AVG: u64 = leading_bits(AVG_CHUNK.ilog2() + 1);
-const MASK_AFTER_AVG: u64 = leading_bits(AVG_CHUNK.ilog2() - 1);
-
-const fn leading_bits(count: u32) -> u64 {
-    u64::MAX << (u64::BITS - count)
-}
+/// Zero bits that a hash begins with where a cut is. Normalised chunking, level 1: one bit more than
+/// the average asks for before it is reached, one bit less after, so that fewer chunks are very
+/// short or very long.
+const ZEROS_BEFORE_AVG: u32 = AVG_CHUNK.ilog2() + 1;
+const ZEROS_AFTER_AVG: u32 = AVG_CHUNK.ilog2() - 1;
 
 /// The secret table that decides where content is cut.
 #[derive(Clone)]
 pub struct Gear {
-    table: Box<[u64; 256]>,
+    kernel: alidade_kernels::gear::Gear,
 }
 
 impl std::fmt::Debug for Gear {
@@ -59,39 +54,16 @@ impl Gear {
             let (head, _) = tag.split_first_chunk().expect("a tag is longer than eight bytes");
             *entry = u64::from_le_bytes(*head);
         }
-        Self { table }
+        Self { kernel: alidade_kernels::gear::Gear::new(table) }
     }
 
     /// The first place from `from` on (at least [`MIN_CHUNK`]) where `chunk` may be cut.
     fn scan(&self, chunk: &[u8], from: usize) -> Option<usize> {
-        let mut at = from.max(MIN_CHUNK);
-        if chunk.len() < at {
-            return None;
-        }
-        let mut hash = 0u64;
-        for byte in &chunk[at - WINDOW..at] {
-            hash = self.step(hash, *byte);
-        }
-        let first = if at < AVG_CHUNK { MASK_BEFORE_AVG } else { MASK_AFTER_AVG };
-        if hash & first == 0 {
-            return Some(at);
-        }
-        for (last, mask) in [(AVG_CHUNK - 1, MASK_BEFORE_AVG), (MAX_CHUNK, MASK_AFTER_AVG)] {
-            let end = last.min(chunk.len()).max(at);
-            for (done, byte) in chunk[at..end].iter().enumerate() {
-                hash = self.step(hash, *byte);
-                if hash & mask == 0 {
-                    return Some(at + done + 1);
-                }
-            }
-            at = end;
-        }
-        (at == MAX_CHUNK).then_some(MAX_CHUNK)
-    }
-
-    #[inline]
-    fn step(&self, hash: u64, byte: u8) -> u64 {
-        (hash << 1).wrapping_add(self.table[usize::from(byte)])
+        let from = from.max(MIN_CHUNK);
+        self.kernel
+            .find(chunk, from, AVG_CHUNK - 1, ZEROS_BEFORE_AVG)
+            .or_else(|| self.kernel.find(chunk, from.max(AVG_CHUNK), MAX_CHUNK, ZEROS_AFTER_AVG))
+            .or_else(|| (chunk.len() >= MAX_CHUNK).then_some(MAX_CHUNK))
     }
 }
 
@@ -231,10 +203,10 @@ mod tests {
     #[test]
     fn the_table_is_the_documented_one() {
         let gear = Gear::of_polynomial(POLYNOMIAL);
-        assert_eq!(gear.table[0], 0);
+        assert_eq!(gear.kernel.table()[0], 0);
         // printf 'alidade gear 1\001' | openssl dgst -sha256 -hmac 3da3358b4dc173
-        assert_eq!(gear.table[1], 0x8456_90C0_602C_18D5);
-        assert_ne!(gear.table[1], Gear::of_polynomial(POLYNOMIAL + 1).table[1]);
+        assert_eq!(gear.kernel.table()[1], 0x8456_90C0_602C_18D5);
+        assert_ne!(gear.kernel.table()[1], Gear::of_polynomial(POLYNOMIAL + 1).kernel.table()[1]);
     }
 
     #[test]
@@ -292,8 +264,57 @@ mod tests {
         assert_eq!(cut(&data, 3), cut(&data, data.len()));
     }
 
+    /// Where a chunk of `data` ends, by the definition: one byte after another, no kernel.
+    fn defined_cut(table: &[u64; 256], data: &[u8]) -> usize {
+        let mut hash = 0u64;
+        for (at, byte) in data.iter().enumerate().skip(MIN_CHUNK - 64) {
+            let place = at + 1;
+            hash = hash.wrapping_mul(2).wrapping_add(table[usize::from(*byte)]);
+            let bits = if place < AVG_CHUNK { 21 } else { 19 };
+            if place >= MIN_CHUNK && hash >> (64 - bits) == 0 || place == MAX_CHUNK {
+                return place;
+            }
+        }
+        data.len()
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn the_cuts_are_the_defined_ones(
+            parts in proptest::collection::vec((0usize..3_000_000, any::<u64>(), 0u8..4), 1..5),
+            polynomial in any::<u64>(),
+            piece in prop_oneof![1_000usize..5_000, 100_000usize..9_000_000],
+        ) {
+            let mut data = Vec::new();
+            for (len, seed, kind) in parts {
+                match kind {
+                    0 => data.extend(vec![0; len]),
+                    1 => data.extend(vec![seed.to_le_bytes()[0]; 3 * len]),
+                    _ => data.extend(noise(len, seed)),
+                }
+            }
+            let gear = Gear::of_polynomial(polynomial);
+            let mut defined = Vec::new();
+            let mut rest = &data[..];
+            while !rest.is_empty() {
+                let (chunk, others) = rest.split_at(defined_cut(gear.kernel.table(), rest));
+                defined.push(chunk.len());
+                rest = others;
+            }
+            let mut chunks = Chunks::new(&gear);
+            let mut found = Vec::new();
+            let mut keep = |chunk: &[u8]| {
+                found.push(chunk.len());
+                Ok::<_, Infallible>(())
+            };
+            for piece in data.chunks(piece) {
+                chunks.push(piece, &mut keep).unwrap();
+            }
+            chunks.finish(&mut keep).unwrap();
+            prop_assert_eq!(found, defined);
+        }
 
         #[test]
         fn however_a_file_comes_in_pieces_its_chunks_are_the_same_and_join_to_the_file(

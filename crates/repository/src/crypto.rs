@@ -5,11 +5,8 @@
 
 use std::fmt;
 
-use aes::cipher::{BlockCipherEncrypt as _, KeyInit as _, KeyIvInit as _, StreamCipher as _};
 use alidade_entity::Cx;
-use poly1305::Poly1305;
-use poly1305::universal_hash::UniversalHash as _;
-use subtle::ConstantTimeEq as _;
+use alidade_kernels::envelope;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::decode::{DecodeError, Decoded};
@@ -21,9 +18,6 @@ pub const IV_LEN: usize = 16;
 pub const MAC_LEN: usize = 16;
 /// Bytes an envelope is longer than what is in it.
 pub const OVERHEAD: usize = IV_LEN + MAC_LEN;
-
-type Ctr = ctr::Ctr128BE<aes::Aes256>;
-type MacBlock = poly1305::Block;
 
 /// An IV: random, never used twice under one key, never all zero.
 pub type Iv = [u8; IV_LEN];
@@ -37,6 +31,9 @@ pub struct MasterKey {
     encrypt: [u8; 32],
     mac_k: [u8; 16],
     mac_r: [u8; 16],
+    /// What follows from the others; wipes itself.
+    #[zeroize(skip)]
+    kernel: envelope::Key,
 }
 
 impl fmt::Debug for MasterKey {
@@ -62,12 +59,15 @@ impl MasterKey {
     /// `None` when a part is all zero, which restic refuses as well.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; 64]) -> Option<Self> {
-        let mut key = Self { encrypt: [0; 32], mac_k: [0; 16], mac_r: [0; 16] };
-        key.encrypt.copy_from_slice(&bytes[..32]);
-        key.mac_k.copy_from_slice(&bytes[32..48]);
-        key.mac_r.copy_from_slice(&bytes[48..]);
-        let parts: [&[u8]; 3] = [&key.encrypt, &key.mac_k, &key.mac_r];
-        parts.iter().all(|part| part.iter().any(|byte| *byte != 0)).then_some(key)
+        let (encrypt, mac) = bytes.split_first_chunk()?;
+        let (mac_k, mac_r) = (mac.first_chunk()?, mac.last_chunk()?);
+        let parts: [&[u8]; 3] = [encrypt, mac_k, mac_r];
+        parts.iter().all(|part| part.iter().any(|byte| *byte != 0)).then(|| Self {
+            encrypt: *encrypt,
+            mac_k: *mac_k,
+            mac_r: *mac_r,
+            kernel: envelope::Key::new(encrypt, mac_k, mac_r),
+        })
     }
 
     /// The AES-256 key, `k` and `r`, for the key file.
@@ -123,7 +123,7 @@ impl MasterKey {
         if iv == [0; IV_LEN] {
             return Err(Error::System { attempt: "seal under an IV of zeros".to_owned() });
         }
-        Ok(Sealer { ctr: self.ctr(&iv), mac: self.mac(&iv), iv })
+        Ok(Sealer { kernel: self.kernel.sealer(&iv), iv })
     }
 
     /// What is in an envelope.
@@ -133,7 +133,7 @@ impl MasterKey {
     pub fn open(&self, sealed: &[u8]) -> Decoded<Vec<u8>> {
         let (iv, body) = self.verify(sealed)?;
         let mut plain = body.to_vec();
-        self.ctr(&iv).apply_keystream(&mut plain);
+        self.kernel.opener(&iv).update(&mut plain);
         Ok(plain)
     }
 
@@ -146,7 +146,7 @@ impl MasterKey {
         let (iv, body) = self.verify(sealed)?;
         let end = IV_LEN + body.len();
         let plain = &mut sealed[IV_LEN..end];
-        self.ctr(&iv).apply_keystream(plain);
+        self.kernel.opener(&iv).update(plain);
         Ok(plain)
     }
 
@@ -156,7 +156,7 @@ impl MasterKey {
     /// When the IV is all zero.
     pub fn verifier(&self, iv: &Iv) -> Decoded<Mac> {
         check_iv(iv)?;
-        Ok(self.mac(iv))
+        Ok(Mac { kernel: self.kernel.mac(iv) })
     }
 
     /// Begins the opening of an envelope that was checked before with [`Self::verifier`]. The same
@@ -166,7 +166,7 @@ impl MasterKey {
     /// When the IV is all zero.
     pub fn opener(&self, iv: &Iv) -> Decoded<Opener> {
         check_iv(iv)?;
-        Ok(Opener { ctr: self.ctr(iv) })
+        Ok(Opener { kernel: self.kernel.opener(iv) })
     }
 
     /// Checks the MAC, and only then gives the parts.
@@ -178,19 +178,6 @@ impl MasterKey {
         mac.update(body);
         mac.verify(tag)?;
         Ok((*iv, body))
-    }
-
-    fn ctr(&self, iv: &Iv) -> Ctr {
-        Ctr::new(&self.encrypt.into(), &(*iv).into())
-    }
-
-    fn mac(&self, iv: &Iv) -> Mac {
-        let mut pad = (*iv).into();
-        aes::Aes128::new(&self.mac_k.into()).encrypt_block(&mut pad);
-        let mut key = zeroize::Zeroizing::new([0; 32]);
-        key[..16].copy_from_slice(&self.mac_r);
-        key[16..].copy_from_slice(&pad);
-        Mac { poly: Poly1305::new((&*key).into()), rest: [0; 16], len: 0 }
     }
 }
 
@@ -204,10 +191,7 @@ fn check_iv(iv: &Iv) -> Decoded<()> {
 
 /// The MAC of an envelope, fed in pieces of any length.
 pub struct Mac {
-    poly: Poly1305,
-    /// Bytes that do not fill a block yet.
-    rest: [u8; 16],
-    len: usize,
+    kernel: envelope::Mac,
 }
 
 impl fmt::Debug for Mac {
@@ -218,27 +202,14 @@ impl fmt::Debug for Mac {
 
 impl Mac {
     /// Adds ciphertext.
-    pub fn update(&mut self, mut bytes: &[u8]) {
-        if self.len > 0 {
-            let take = bytes.len().min(16 - self.len);
-            self.rest[self.len..self.len + take].copy_from_slice(&bytes[..take]);
-            self.len += take;
-            bytes = &bytes[take..];
-            if self.len < 16 {
-                return;
-            }
-            self.poly.update(&[self.rest.into()]);
-        }
-        let (blocks, rest) = MacBlock::slice_as_chunks(bytes);
-        self.poly.update(blocks);
-        self.rest[..rest.len()].copy_from_slice(rest);
-        self.len = rest.len();
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.kernel.update(bytes);
     }
 
     /// The MAC of all that was added.
     #[must_use]
     pub fn finish(self) -> Tag {
-        self.poly.compute_unpadded(&self.rest[..self.len]).into()
+        self.kernel.finish()
     }
 
     /// Compares in constant time.
@@ -246,18 +217,15 @@ impl Mac {
     /// # Errors
     /// When `tag` is not the MAC of what was added.
     pub fn verify(self, tag: &Tag) -> Decoded<()> {
-        if bool::from(self.finish().ct_eq(tag)) {
-            Ok(())
-        } else {
-            Err(DecodeError::malformed("its MAC is wrong"))
-        }
+        self.kernel
+            .verify(tag)
+            .map_err(|envelope::WrongMac| DecodeError::malformed("its MAC is wrong"))
     }
 }
 
 /// Seals an envelope in pieces. Write [`Sealer::iv`], then every piece, then the MAC.
 pub struct Sealer {
-    ctr: Ctr,
-    mac: Mac,
+    kernel: envelope::Sealer,
     iv: Iv,
 }
 
@@ -276,20 +244,19 @@ impl Sealer {
 
     /// Turns the next piece of any length into ciphertext where it lies.
     pub fn update(&mut self, piece: &mut [u8]) {
-        self.ctr.apply_keystream(piece);
-        self.mac.update(piece);
+        self.kernel.update(piece);
     }
 
     /// The MAC: the last bytes of the envelope.
     #[must_use]
     pub fn finish(self) -> Tag {
-        self.mac.finish()
+        self.kernel.finish()
     }
 }
 
 /// Decrypts, in pieces, what a [`Mac`] has verified before.
 pub struct Opener {
-    ctr: Ctr,
+    kernel: envelope::Opener,
 }
 
 impl fmt::Debug for Opener {
@@ -301,7 +268,7 @@ impl fmt::Debug for Opener {
 impl Opener {
     /// Turns the next piece of ciphertext, of any length, into plain bytes where it lies.
     pub fn update(&mut self, piece: &mut [u8]) {
-        self.ctr.apply_keystream(piece);
+        self.kernel.update(piece);
     }
 }
 

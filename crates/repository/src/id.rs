@@ -36,8 +36,7 @@ macro_rules! sha256_id {
             /// The SHA-256 of `bytes` as an id.
             #[must_use]
             pub fn of(bytes: &[u8]) -> Self {
-                use sha2::Digest as _;
-                Self(sha2::Sha256::digest(bytes).into())
+                Self(alidade_kernels::sha256(bytes))
             }
         }
 
