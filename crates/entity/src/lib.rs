@@ -22,7 +22,10 @@ pub use protected::{
     ProtectedEntity, ProtectedEntityType, ReadOptions, Reading, RestorePlan,
 };
 pub use registry::Registry;
-pub use sink::{DiskSink, EntryEnd, EntryNo, Place, Sink, SinkEnding, StreamSink, TreeSink, Want};
+pub use sink::{
+    Carrier, DiskSink, EntryEnd, EntryNo, Place, Sink, SinkEnding, StreamSink, TreeSink, Want,
+};
 pub use source::{
-    DiskSource, Extent, OpenFile, Piece, ReadFile, Source, StreamSource, TreeSource, Verdict, Visit,
+    DiskSource, Extent, OpenFile, Piece, ReadFile, Shelf, Source, Span, StreamSource, TreeSource,
+    Verdict, Visit,
 };

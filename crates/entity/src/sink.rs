@@ -55,12 +55,14 @@ pub struct Place {
 ///
 /// Calls come in this order, and each names its entry:
 /// 1. `begin` in visit order, by one thread, for every entry; a directory stays open until its `leave`.
-/// 2. For an entry whose content is wanted, on any thread: `write` for each piece, ascending and
-///    adjacent from 0; perhaps `restart` and all pieces again; then `complete`, once.
-/// 3. `settle` in visit order, by one thread, when the entry and all before it are complete.
+/// 2. For an entry whose content is wanted, through a [`Carrier`] of any thread: its content, then
+///    `complete`, once.
+/// 3. `settle` in visit order, by one thread, when the entry and all before it are complete and the
+///    carriers that completed them were flushed.
 /// 4. `leave` in visit order, by the same thread, when everything in the directory is settled; nothing
 ///    begins in it afterwards.
-/// 5. `finish`, once, when everything is settled and left; without it nothing counts.
+/// 5. `finish`, once, when everything is settled and left and no carrier is left; without it nothing
+///    counts.
 ///
 /// An abandoned entry is settled like any other. An `Err` ends the copy; what fails for one entry alone
 /// and leaves the rest useful is an omission in [`SinkEnding`].
@@ -71,23 +73,16 @@ pub trait TreeSink: Send + Sync {
     /// When the sink cannot take it and cannot go on without.
     fn begin(&self, cx: &Cx, place: Place, entry: &Entry) -> Result<Want>;
 
-    /// Takes a piece of content; `data` is empty for a hole.
+    /// The way in for one thread's contents.
     ///
     /// # Errors
-    /// When it cannot be written.
-    fn write(&self, cx: &Cx, no: EntryNo, piece: Piece, data: &[u8]) -> Result<()>;
+    /// When there is no room for another one.
+    fn carrier(&self) -> Result<Box<dyn Carrier + '_>>;
 
-    /// Forgets the content written so far: it will be written again from the beginning.
-    ///
-    /// # Errors
-    /// When it cannot.
-    fn restart(&self, cx: &Cx, no: EntryNo) -> Result<()>;
-
-    /// The content is whole, or will not come.
-    ///
-    /// # Errors
-    /// When it cannot be completed.
-    fn complete(&self, cx: &Cx, no: EntryNo, end: EntryEnd) -> Result<()>;
+    /// True when the spans of one file may come through several carriers at once.
+    fn takes_spans(&self) -> bool {
+        false
+    }
 
     /// The entry and everything before it is complete.
     ///
@@ -112,6 +107,53 @@ pub trait TreeSink: Send + Sync {
     /// # Errors
     /// When it cannot be made durable.
     fn finish(&self, cx: &Cx) -> Result<SinkEnding>;
+}
+
+/// One thread's way into a tree sink: the contents of files, one file after the other.
+///
+/// A file's pieces ascend and are adjacent from 0; perhaps `restart` and all of them again; then
+/// `complete`. A sink that [takes spans](TreeSink::takes_spans) may be given a file in spans instead: the
+/// pieces of each are adjacent from where it begins and end with `end_span`; the spans of a file cover it,
+/// come through any carriers, and when all of them were ended and flushed, one carrier completes the file,
+/// or restarts it and writes it whole.
+///
+/// A carrier may hold back what it was given to work on several files at once: only after `flush` is
+/// everything in the sink that was completed or ended before.
+pub trait Carrier {
+    /// Takes a piece of content; `data` is empty for a hole.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn write(&mut self, cx: &Cx, no: EntryNo, piece: Piece, data: &[u8]) -> Result<()>;
+
+    /// Forgets the content written so far, by whichever carrier: it will be written again from the
+    /// beginning.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn restart(&mut self, cx: &Cx, no: EntryNo) -> Result<()>;
+
+    /// The span of the file that begins at `from` is written, or will not come.
+    ///
+    /// # Errors
+    /// [`crate::Class::Unsupported`] from a sink that takes no spans; when it cannot be written.
+    fn end_span(&mut self, cx: &Cx, no: EntryNo, from: u64) -> Result<()> {
+        let _ = (cx, from);
+        let attempt = format!("write entry {} in spans", no.0);
+        Err(crate::Error::new(crate::Class::Unsupported, attempt))
+    }
+
+    /// The content is whole, or will not come.
+    ///
+    /// # Errors
+    /// When it cannot be completed.
+    fn complete(&mut self, cx: &Cx, no: EntryNo, end: EntryEnd) -> Result<()>;
+
+    /// Brings everything into the sink that was given so far, save a file that is not complete.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn flush(&mut self, cx: &Cx) -> Result<()>;
 }
 
 /// What a sink can say when it is done.

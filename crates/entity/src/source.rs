@@ -1,5 +1,7 @@
 //! Sources: contents as they are read.
 
+use std::any::Any;
+
 use alidade_model::{Entry, Hole, Metadata, Omission};
 
 use crate::{Cx, Result};
@@ -51,14 +53,79 @@ pub trait TreeSource: Send {
     fn next(&mut self, cx: &Cx, out: &mut Vec<Visit>) -> Result<bool>;
 }
 
+/// What one thread keeps between the files of one batch: a source that can read several files at once
+/// keeps here what it has read for them. Empty again for the next batch.
+#[derive(Default)]
+pub struct Shelf {
+    kept: Option<Box<dyn Any + Send>>,
+}
+
+impl Shelf {
+    /// What is kept, made when there is nothing of that type.
+    ///
+    /// # Panics
+    /// Never: what is kept is of the type that was just made sure of.
+    pub fn kept<T: Default + Send + 'static>(&mut self) -> &mut T {
+        if !self.kept.as_ref().is_some_and(|kept| kept.is::<T>()) {
+            self.kept = Some(Box::new(T::default()));
+        }
+        let kept = self.kept.as_mut().and_then(|kept| kept.downcast_mut());
+        kept.expect("its type was just made sure of")
+    }
+
+    /// Empties it.
+    pub fn clear(&mut self) {
+        self.kept = None;
+    }
+}
+
+impl std::fmt::Debug for Shelf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shelf").field("empty", &self.kept.is_none()).finish()
+    }
+}
+
+/// A part of a file, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Where it begins.
+    pub from: u64,
+    /// Where it ends; beyond the file's end it ends with the file.
+    pub to: u64,
+}
+
+impl Span {
+    /// A file from its beginning to its end.
+    pub const WHOLE: Self = Self { from: 0, to: u64::MAX };
+}
+
 /// A file that was met in a walk and may be read later, by any thread.
-pub trait OpenFile: Send {
-    /// Opens it. May be called again after a read that has to be repeated.
+pub trait OpenFile: Send + Sync {
+    /// Says that this thread will open the file soon, together with others it announces.
+    fn announce(&self, shelf: &mut Shelf) {
+        let _ = shelf;
+    }
+
+    /// True when it can be opened for a part of it, by several threads at once.
+    fn has_spans(&self) -> bool {
+        false
+    }
+
+    /// Opens it to be read in that span, which is the whole file unless it [has
+    /// spans](OpenFile::has_spans). May be called again after a read that has to be repeated.
     ///
     /// # Errors
     /// [`crate::Class::NotFound`] when it vanished since the walk met it, [`crate::Class::Denied`] when
     /// the system refuses.
-    fn open(&self, cx: &Cx) -> Result<Box<dyn ReadFile>>;
+    fn open(&self, cx: &Cx, shelf: &mut Shelf, span: Span) -> Result<Box<dyn ReadFile>>;
+
+    /// Opens it, alone and whole.
+    ///
+    /// # Errors
+    /// As [`OpenFile::open`].
+    fn open_whole(&self, cx: &Cx) -> Result<Box<dyn ReadFile>> {
+        self.open(cx, &mut Shelf::default(), Span::WHOLE)
+    }
 
     /// The ranges without storage, ascending, for entries that are not read because nothing changed.
     ///
@@ -90,14 +157,16 @@ pub enum Verdict {
     Changed,
 }
 
-/// An open file, read from its beginning to the size it had when it was opened.
+/// An open file, read from the beginning of its span to the end of it, or to the size that the file had
+/// when it was opened.
 pub trait ReadFile: Send {
     /// The metadata as of the moment it was opened, extended attributes included.
     fn metadata(&self) -> &Metadata;
 
     /// Puts the next piece into `buf` (cleared first; at most 8 MiB) and says what it is; `None` at the end.
     ///
-    /// Pieces are adjacent and ascending from 0; a hole leaves `buf` empty.
+    /// Pieces are adjacent and ascending from where the span begins, and end with it; a hole leaves `buf`
+    /// empty.
     ///
     /// # Errors
     /// When the system fails to read, or what was read is damaged.

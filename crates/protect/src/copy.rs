@@ -7,16 +7,23 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use alidade_entity::{
-    Class, Cx, EntryEnd, EntryNo, Error, OpenFile, Piece, Place, Result, SinkEnding, Step,
-    TreeSink, TreeSource, Verdict, Visit, Want,
+    Class, Cx, EntryNo, Error, OpenFile, Place, Result, SinkEnding, Step, TreeSink, TreeSource,
+    Verdict, Visit, Want,
 };
-use alidade_model::{Bytes, Counts, Entry, Kind, Metadata, Omission, OmissionKind, Omissions};
+use alidade_model::{Bytes, Counts, Entry, Kind, Metadata, Omission, Omissions};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-/// Visits between the one announced last and the one settled last, at most.
+use crate::carry::{Carried, Fate, FileJob, Job, SPAN, SpanJob, Worker};
+
+/// Visits between the one announced last and the one settled last, for each worker.
 const WINDOW_VISITS: usize = 4096;
-/// The memory those may take together, about.
-const WINDOW_BYTES: usize = 8 << 20;
+/// The memory those may take together, about, for each worker.
+const WINDOW_BYTES: usize = 4 << 20;
+/// Small files are carried together, up to so many and so many bytes.
+const BATCH_FILES: usize = 256;
+const BATCH_BYTES: u64 = 4 << 20;
+/// Files from this size on are carried in spans by all workers.
+const DIVIDED: u64 = 2 * SPAN;
 
 /// What a copy counted.
 #[derive(Debug, Default)]
@@ -31,29 +38,6 @@ pub(crate) struct Copied {
     pub(crate) damaged: u64,
     /// What the sink said.
     pub(crate) sink: SinkEnding,
-}
-
-/// A file on its way to a worker.
-struct Job {
-    no: EntryNo,
-    path: Vec<u8>,
-    file: Box<dyn OpenFile>,
-    /// Set when only its holes are wanted.
-    holes_of: Option<Box<Metadata>>,
-}
-
-/// What became of a job.
-struct Carried {
-    no: EntryNo,
-    read: u64,
-    result: Result<Fate>,
-}
-
-enum Fate {
-    /// It is in the sink.
-    Whole(Verdict),
-    /// It could not be read; the sink has abandoned it. True when what was stored is damaged.
-    Omitted(Omission, bool),
 }
 
 /// A visit that is announced and not yet settled.
@@ -82,18 +66,34 @@ pub(crate) fn copy_tree(
     sink: &dyn TreeSink,
     workers: usize,
 ) -> Result<Copied> {
-    let (jobs, inbox) = bounded::<Job>(workers * 2);
-    let (outbox, results) = unbounded::<Carried>();
+    let workers = workers.max(1);
+    let (jobs, inbox) = bounded::<Job>(workers);
+    let (outbox, results) = unbounded::<Vec<Carried>>();
     let stop = AtomicBool::new(false);
     let mut copied = std::thread::scope(|scope| {
-        for _ in 0..workers.max(1) {
+        for _ in 0..workers {
             let (inbox, outbox, stop) = (inbox.clone(), outbox.clone(), &stop);
-            scope.spawn(move || {
-                Worker { cx, sink, stop, buf: Vec::new(), read: 0 }.run(&inbox, &outbox);
-            });
+            scope.spawn(move || Worker::new(cx, sink, stop).run(&inbox, &outbox));
         }
         drop((inbox, outbox));
-        let copied = Driver::new(cx, sink, jobs, results).run(source);
+        let driver = Driver {
+            cx,
+            sink,
+            jobs,
+            results,
+            window: VecDeque::new(),
+            room: (WINDOW_VISITS * workers, WINDOW_BYTES * workers),
+            fates: HashMap::new(),
+            bytes: 0,
+            next: 0,
+            open: Vec::new(),
+            path: Vec::new(),
+            batch: Vec::new(),
+            batch_bytes: 0,
+            in_flight: 0,
+            copied: Copied::default(),
+        };
+        let copied = driver.run(source);
         stop.store(copied.is_err(), Ordering::Relaxed);
         copied
     })?;
@@ -106,8 +106,10 @@ struct Driver<'a> {
     cx: &'a Cx,
     sink: &'a dyn TreeSink,
     jobs: Sender<Job>,
-    results: Receiver<Carried>,
+    results: Receiver<Vec<Carried>>,
     window: VecDeque<Pending>,
+    /// Visits and bytes the window may take.
+    room: (usize, usize),
     /// What became of entries that are still in the window.
     fates: HashMap<EntryNo, Fate>,
     /// What the window takes.
@@ -115,33 +117,15 @@ struct Driver<'a> {
     next: u64,
     open: Vec<EntryNo>,
     path: Vec<u8>,
+    /// Small files that are carried together.
+    batch: Vec<FileJob>,
+    batch_bytes: u64,
+    /// Files, and spans of them, that a worker has.
     in_flight: usize,
     copied: Copied,
 }
 
-impl<'a> Driver<'a> {
-    fn new(
-        cx: &'a Cx,
-        sink: &'a dyn TreeSink,
-        jobs: Sender<Job>,
-        results: Receiver<Carried>,
-    ) -> Self {
-        Self {
-            cx,
-            sink,
-            jobs,
-            results,
-            window: VecDeque::new(),
-            fates: HashMap::new(),
-            bytes: 0,
-            next: 0,
-            open: Vec::new(),
-            path: Vec::new(),
-            in_flight: 0,
-            copied: Copied::default(),
-        }
-    }
-
+impl Driver<'_> {
     fn run(mut self, source: &mut dyn TreeSource) -> Result<Copied> {
         let trail = source.trail().to_vec();
         for entry in &trail {
@@ -154,7 +138,7 @@ impl<'a> Driver<'a> {
             for visit in batch.drain(..) {
                 self.visit(visit)?;
                 self.settle_ready()?;
-                while self.window.len() >= WINDOW_VISITS || self.bytes >= WINDOW_BYTES {
+                while self.window.len() >= self.room.0 || self.bytes >= self.room.1 {
                     self.wait()?;
                 }
             }
@@ -165,7 +149,7 @@ impl<'a> Driver<'a> {
         for _ in &trail {
             self.leave()?;
         }
-        while self.in_flight > 0 {
+        while self.in_flight > 0 || !self.batch.is_empty() {
             self.wait()?;
         }
         self.settle_ready()?;
@@ -226,13 +210,53 @@ impl<'a> Driver<'a> {
         path.push(b'/');
         path.extend_from_slice(&entry.name);
         let holes_of = (want == Want::Holes).then(|| Box::new(entry.metadata.clone()));
-        let mut job = Job { no, path, file, holes_of };
-        self.in_flight += 1;
+        let job = FileJob { no, path, file, holes_of };
+        let size = entry.metadata.size;
+        if want == Want::Content
+            && size >= DIVIDED
+            && self.sink.takes_spans()
+            && job.file.has_spans()
+        {
+            return self.divide(job, size);
+        }
+        self.batch.push(job);
+        self.batch_bytes += if want == Want::Content { size } else { 0 };
+        if self.batch.len() >= BATCH_FILES || self.batch_bytes >= BATCH_BYTES {
+            self.send_batch()?;
+        }
+        Ok(())
+    }
+
+    /// Hands a large file to the workers, span by span.
+    fn divide(&mut self, job: FileJob, size: u64) -> Result<()> {
+        self.send_batch()?;
+        for job in SpanJob::all_of(job, size) {
+            self.send(Job::Span(job), 1)?;
+        }
+        Ok(())
+    }
+
+    fn send_batch(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let files = batch.len();
+        self.send(Job::Files(batch), files)
+    }
+
+    fn send(&mut self, mut job: Job, files: usize) -> Result<()> {
         loop {
             match self.jobs.try_send(job) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.in_flight += files;
+                    return Ok(());
+                }
                 Err(refused) => {
                     if refused.is_disconnected() {
+                        // A worker that failed says why.
+                        self.wait()?;
                         return Err(Error::new(Class::Failed, "hand a file to a worker"));
                     }
                     job = refused.into_inner();
@@ -262,15 +286,24 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Takes one worker's result and settles what it made ready.
+    /// Takes a worker's results and settles what they made ready.
     fn wait(&mut self) -> Result<()> {
+        if self.in_flight == 0 {
+            // Nothing else can come: what waits for company goes alone.
+            self.send_batch()?;
+        }
         let carried = self
             .results
             .recv()
             .map_err(|error| Error::with_source(Class::Failed, "wait for a worker", error))?;
-        self.in_flight -= 1;
-        self.copied.bytes.read += carried.read;
-        self.fates.insert(carried.no, carried.result?);
+        for carried in carried {
+            // A worker that failed had perhaps no file.
+            self.in_flight = self.in_flight.saturating_sub(1);
+            self.copied.bytes.read += carried.read;
+            if let Some(fate) = carried.result? {
+                self.fates.insert(carried.no, fate);
+            }
+        }
         self.settle_ready()
     }
 
@@ -343,114 +376,4 @@ fn cost_of(entry: &Entry) -> usize {
     let meta = &entry.metadata;
     let xattrs: usize = meta.xattrs.iter().map(|x| x.name.len() + x.value.len() + 64).sum();
     512 + 2 * (entry.name.len() + meta.link_target.len() + xattrs)
-}
-
-/// Carries the content of files, one after the other.
-struct Worker<'a> {
-    cx: &'a Cx,
-    sink: &'a dyn TreeSink,
-    stop: &'a AtomicBool,
-    buf: Vec<u8>,
-    read: u64,
-}
-
-impl Worker<'_> {
-    fn run(mut self, inbox: &Receiver<Job>, outbox: &Sender<Carried>) {
-        for job in inbox {
-            self.read = 0;
-            let result = self.carry(&job);
-            if outbox.send(Carried { no: job.no, read: self.read, result }).is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Carries one file; an `Err` is the sink's, or an interruption, and ends the copy.
-    fn carry(&mut self, job: &Job) -> Result<Fate> {
-        if let Some(metadata) = &job.holes_of {
-            return self.carry_holes(job, metadata);
-        }
-        let fate = match self.content(job)? {
-            // Retried once: a file that was replaced or rewritten meanwhile is often still now.
-            Attempt::Read(_, Verdict::Changed) => {
-                self.sink.restart(self.cx, job.no)?;
-                self.content(job)?
-            }
-            first => first,
-        };
-        match fate {
-            Attempt::Read(metadata, verdict) => {
-                self.sink.complete(self.cx, job.no, EntryEnd::Whole(metadata, verdict))?;
-                Ok(Fate::Whole(verdict))
-            }
-            Attempt::Failed(error) => self.abandon(job, error),
-        }
-    }
-
-    fn carry_holes(&mut self, job: &Job, metadata: &Metadata) -> Result<Fate> {
-        let holes = match job.file.holes(self.cx) {
-            Ok(holes) => holes,
-            Err(error) => return self.abandon(job, error),
-        };
-        for hole in holes {
-            self.sink.write(self.cx, job.no, Piece::Hole(hole), &[])?;
-        }
-        let end = EntryEnd::Whole(Box::new(metadata.clone()), Verdict::Steady);
-        self.sink.complete(self.cx, job.no, end)?;
-        self.cx.report(Step::Bytes(metadata.size));
-        Ok(Fate::Whole(Verdict::Steady))
-    }
-
-    /// Reads a file once into the sink.
-    fn content(&mut self, job: &Job) -> Result<Attempt> {
-        let mut file = match job.file.open(self.cx) {
-            Ok(file) => file,
-            Err(error) => return Ok(Attempt::Failed(error)),
-        };
-        loop {
-            self.cx.check()?;
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(Error::cancelled());
-            }
-            match file.next_piece(self.cx, &mut self.buf) {
-                Ok(Some(piece)) => {
-                    let data = self.buf.len() as u64;
-                    self.read += data;
-                    self.sink.write(self.cx, job.no, piece, &self.buf)?;
-                    let through = match piece {
-                        Piece::Data { .. } => data,
-                        Piece::Hole(hole) => hole.len,
-                    };
-                    self.cx.report(Step::Bytes(through));
-                }
-                Ok(None) => break,
-                Err(error) => return Ok(Attempt::Failed(error)),
-            }
-        }
-        let metadata = Box::new(file.metadata().clone());
-        Ok(match file.finish() {
-            Ok(verdict) => Attempt::Read(metadata, verdict),
-            Err(error) => Attempt::Failed(error),
-        })
-    }
-
-    /// The source failed: the sink forgets the entry, and it becomes an omission.
-    fn abandon(&self, job: &Job, error: Error) -> Result<Fate> {
-        let (kind, damaged) = match error.class() {
-            Class::Cancelled => return Err(error),
-            Class::NotFound => (OmissionKind::Vanished, false),
-            Class::Denied => (OmissionKind::PermissionDenied, false),
-            Class::Damaged => (OmissionKind::Unreadable, true),
-            _ => (OmissionKind::Unreadable, false),
-        };
-        self.sink.complete(self.cx, job.no, EntryEnd::Abandoned)?;
-        let omission = Omission { path: job.path.clone(), kind, reason: error.chain() };
-        Ok(Fate::Omitted(omission, damaged))
-    }
-}
-
-/// One reading of a file.
-enum Attempt {
-    Read(Box<Metadata>, Verdict),
-    Failed(Error),
 }

@@ -8,6 +8,7 @@
 
 mod base;
 mod browse;
+mod carry;
 mod convert;
 mod copy;
 mod diff;
@@ -24,7 +25,9 @@ mod protect;
 mod rebuild;
 mod record;
 mod restore;
+mod stored_carrier;
 mod stored_entity;
+mod stored_file;
 mod stored_sink;
 mod stored_source;
 mod verify;

@@ -226,7 +226,6 @@ impl Engine {
             pack_size: how.pack_size,
             self_check: how.self_check,
             scratch: self.parts.scratch.clone(),
-            parallel: self.parts.workers,
         }
     }
 
@@ -362,7 +361,7 @@ impl Storing<'_> {
         let mut source = placed(&self.plan.entity, tree(reading.source)?);
         let base = self.engine.base(self.indexed, self.plan.parent.as_ref())?;
         let trail = source.trail().len();
-        let sink = StoredSink::new(self.indexed, self.writer, self.indexed.gear(), base, trail);
+        let sink = StoredSink::new(self.indexed, self.writer, base, trail);
         let copied = copy_tree(cx, source.as_mut(), &sink, self.engine.parts.workers)?;
         drop(source);
         let ending = reading.lease.finish()?;

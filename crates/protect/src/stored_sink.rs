@@ -1,42 +1,38 @@
 //! The way in: a tree sink that stores what it is given in a repository.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use alidade_entity::{
-    Class, Cx, EntryEnd, EntryNo, Error, Piece, Place, Result, SinkEnding, TreeSink, Verdict, Want,
+    Carrier, Class, Cx, EntryNo, Error, Place, Result, SinkEnding, TreeSink, Verdict, Want,
 };
 use alidade_model::{
     Checks, ContentDigest, Counts, Entry, Hole, Kind, Metadata, Omission, OmissionKind, Omissions,
-    Sabotage,
 };
-use alidade_repository::{
-    BlobId, BlobKind, Chunks, Content, Gear, Indexed, MIN_CHUNK, Node, NodeKind, TreeWriter, Writer,
-};
+use alidade_repository::{BlobId, BlobKind, Content, Indexed, Node, NodeKind, TreeWriter, Writer};
 
 use crate::base::{Base, KnownHoles};
 use crate::convert::{node_of, version_of};
 use crate::error::as_entity;
 use crate::identity::OWN_DIR;
+use crate::stored_carrier::StoredCarrier;
 use crate::{holes, record};
 
-/// Zero blobs inside a large hole are of this size and lie at multiples of it.
-const ZERO_CELL: u64 = 8 << 20;
 /// Our own records are stored in pieces of about this size.
 const RECORD_PIECE: usize = 1 << 20;
 
-/// Stores a tree. Memory: the chunk buffer of each open file, the buffers of the open trees, and the
-/// entries that lie directly at the top.
+/// Stores a tree. Memory: the buffers of the open trees, the entries that are begun and not settled, and
+/// those that lie directly at the top.
 pub(crate) struct StoredSink<'a> {
     indexed: &'a Indexed,
     writer: &'a Writer,
-    gear: &'a Gear,
     /// Entries numbered up to this are the directories above the walk.
     trail: u64,
     base: Mutex<Base>,
     begun: Mutex<HashMap<EntryNo, Begun>>,
-    files: Mutex<HashMap<EntryNo, Arc<Mutex<File<'a>>>>>,
+    /// The spans of files that come in spans, by where they begin.
+    spans: Mutex<HashMap<EntryNo, BTreeMap<u64, Taken>>>,
     tree: Mutex<Tree<'a>>,
     known_bytes: AtomicU64,
 }
@@ -56,20 +52,28 @@ enum Begin {
     Abandoned,
 }
 
-/// A file whose content is being written.
-struct File<'a> {
-    chunks: Chunks<'a>,
-    taken: Taken,
-    holes: Vec<Hole>,
-    /// The content is known; only holes are written.
-    holes_only: bool,
+/// The content of a file, or of a span of it, so far.
+#[derive(Default)]
+pub(crate) struct Taken {
+    pub(crate) content: Content,
+    /// The bytes its blobs stand for.
+    pub(crate) bytes: u64,
+    pub(crate) holes: Vec<Hole>,
 }
 
-/// The blobs of a file so far, and the bytes they stand for.
-#[derive(Default)]
-struct Taken {
-    content: Content,
-    bytes: u64,
+impl Taken {
+    fn append(&mut self, other: Self) {
+        for (id, count) in other.content.runs() {
+            self.content.push_run(*id, u64::from(*count));
+        }
+        self.bytes += other.bytes;
+        for hole in other.holes {
+            match self.holes.last_mut() {
+                Some(last) if last.at + last.len == hole.at => last.len += hole.len,
+                _ => self.holes.push(hole),
+            }
+        }
+    }
 }
 
 /// The settled side: directories that are open, innermost last.
@@ -107,21 +111,14 @@ pub(crate) struct Stored {
 }
 
 impl<'a> StoredSink<'a> {
-    pub(crate) fn new(
-        indexed: &'a Indexed,
-        writer: &'a Writer,
-        gear: &'a Gear,
-        base: Base,
-        trail: usize,
-    ) -> Self {
+    pub(crate) fn new(indexed: &'a Indexed, writer: &'a Writer, base: Base, trail: usize) -> Self {
         Self {
             indexed,
             writer,
-            gear,
             trail: trail as u64,
             base: Mutex::new(base),
             begun: Mutex::default(),
-            files: Mutex::default(),
+            spans: Mutex::default(),
             tree: Mutex::new(Tree {
                 open: Vec::new(),
                 top: Vec::new(),
@@ -173,64 +170,64 @@ impl<'a> StoredSink<'a> {
         })
     }
 
-    fn save(&self, cx: &Cx, chunk: &[u8], taken: &mut Taken) -> Result<()> {
-        let saved = self
-            .writer
-            .save_data(cx, chunk)
-            .map_err(|error| as_entity("store a piece of a file", error))?;
-        if !saved.new {
-            self.known_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        }
-        taken.content.push(saved.id);
-        taken.bytes += chunk.len() as u64;
-        Ok(())
+    pub(crate) fn writer(&self) -> &'a Writer {
+        self.writer
     }
 
-    /// Stores a hole as zero blobs: one of 512 KiB, by which stock restic knows a sparse file, then
-    /// aligned ones of up to 8 MiB.
-    fn save_hole(&self, cx: &Cx, hole: Hole, taken: &mut Taken) -> Result<()> {
-        let zeros = |len: u64| -> Result<BlobId> {
-            let saved = self.writer.save_zeros(cx, len);
-            Ok(saved.map_err(|error| as_entity("store a hole", error))?.id)
-        };
-        let content = &mut taken.content;
-        let end = hole.at + hole.len;
-        let mut at = hole.at + MIN_CHUNK as u64;
-        content.push(zeros(MIN_CHUNK as u64)?);
-        let aligned = (at.next_multiple_of(ZERO_CELL)).min(end);
-        if aligned > at {
-            content.push(zeros(aligned - at)?);
-            at = aligned;
-        }
-        let cells = (end - at) / ZERO_CELL;
-        if cells > 0 {
-            content.push_run(zeros(ZERO_CELL)?, cells);
-            at += cells * ZERO_CELL;
-        }
-        if at < end {
-            content.push(zeros(end - at)?);
-        }
-        taken.bytes += hole.len;
-        Ok(())
+    /// Bytes of content came that the repository had.
+    pub(crate) fn count_known(&self, bytes: u64) {
+        self.known_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn file(&self, no: EntryNo, holes_only: bool) -> Arc<Mutex<File<'a>>> {
-        let mut files = lock(&self.files);
-        let file = files.entry(no).or_insert_with(|| Arc::new(Mutex::new(self.fresh(holes_only))));
-        Arc::clone(file)
-    }
-
-    fn fresh(&self, holes_only: bool) -> File<'a> {
-        File {
-            chunks: Chunks::new(self.gear),
-            taken: Taken::default(),
-            holes: Vec::new(),
-            holes_only,
-        }
-    }
-
-    fn is_known(&self, no: EntryNo) -> bool {
+    /// True when the content is known and only its holes come.
+    pub(crate) fn is_known(&self, no: EntryNo) -> bool {
         lock(&self.begun).get(&no).is_some_and(|begun| matches!(begun.fate, Begin::Known(..)))
+    }
+
+    /// Keeps a span until the file is complete.
+    pub(crate) fn keep_span(&self, no: EntryNo, from: u64, taken: Taken) {
+        lock(&self.spans).entry(no).or_default().insert(from, taken);
+    }
+
+    /// Forgets the spans of a file.
+    pub(crate) fn forget_spans(&self, no: EntryNo) {
+        lock(&self.spans).remove(&no);
+    }
+
+    /// A content has come whole: all of it, or what follows the spans that are kept.
+    pub(crate) fn complete(
+        &self,
+        no: EntryNo,
+        taken: Taken,
+        metadata: Metadata,
+        verdict: Verdict,
+    ) -> Result<()> {
+        let mut whole = Taken::default();
+        for span in lock(&self.spans).remove(&no).unwrap_or_default().into_values() {
+            whole.append(span);
+        }
+        whole.append(taken);
+        // The source vouches that nothing changed: then every byte must have come through here.
+        let is_due = verdict == Verdict::Steady && !self.is_known(no);
+        if is_due && whole.bytes != metadata.size {
+            let attempt = format!("store {} bytes of a file: {} came", metadata.size, whole.bytes);
+            return Err(Error::new(Class::Failed, attempt));
+        }
+        self.with_begun(no, |begun| begun.settle_content(whole, metadata, verdict))
+    }
+
+    /// A content will not come.
+    pub(crate) fn abandon(&self, no: EntryNo) -> Result<()> {
+        self.forget_spans(no);
+        self.with_begun(no, |begun| begun.fate = Begin::Abandoned)
+    }
+
+    fn with_begun<T>(&self, no: EntryNo, change: impl FnOnce(&mut Begun) -> T) -> Result<T> {
+        let mut begun = lock(&self.begun);
+        let begun = begun.get_mut(&no).ok_or_else(|| {
+            Error::new(Class::Failed, format!("complete entry {}, which was not begun", no.0))
+        })?;
+        Ok(change(begun))
     }
 }
 
@@ -257,61 +254,12 @@ impl TreeSink for StoredSink<'_> {
         Ok(want)
     }
 
-    fn write(&self, cx: &Cx, no: EntryNo, piece: Piece, data: &[u8]) -> Result<()> {
-        let file = self.file(no, self.is_known(no));
-        let mut file = lock(&file);
-        let File { chunks, taken, holes, holes_only } = &mut *file;
-        match piece {
-            Piece::Data { .. } => chunks.push(data, |chunk| self.save(cx, chunk, taken)),
-            Piece::Hole(hole) => {
-                holes.push(hole);
-                if *holes_only {
-                    return Ok(());
-                }
-                if hole.len < MIN_CHUNK as u64 {
-                    let zeros = vec![0; usize::try_from(hole.len).unwrap_or(MIN_CHUNK)];
-                    return chunks.push(&zeros, |chunk| self.save(cx, chunk, taken));
-                }
-                chunks.finish(|chunk| self.save(cx, chunk, taken))?;
-                *chunks = Chunks::new(self.gear);
-                self.save_hole(cx, hole, taken)
-            }
-        }
+    fn carrier(&self) -> Result<Box<dyn Carrier + '_>> {
+        Ok(Box::new(StoredCarrier::new(self)?))
     }
 
-    fn restart(&self, _cx: &Cx, no: EntryNo) -> Result<()> {
-        lock(&self.files).remove(&no);
-        Ok(())
-    }
-
-    fn complete(&self, cx: &Cx, no: EntryNo, end: EntryEnd) -> Result<()> {
-        let EntryEnd::Whole(metadata, verdict) = end else {
-            lock(&self.files).remove(&no);
-            if let Some(begun) = lock(&self.begun).get_mut(&no) {
-                begun.fate = Begin::Abandoned;
-            }
-            return Ok(());
-        };
-        let known = self.is_known(no);
-        let file = self.file(no, known);
-        lock(&self.files).remove(&no);
-        let mut file = lock(&file);
-        let File { chunks, taken, holes, .. } = &mut *file;
-        chunks.finish(|chunk| {
-            if Sabotage::DropLastChunk.is_on() { Ok(()) } else { self.save(cx, chunk, taken) }
-        })?;
-        // The source vouches that nothing changed: then every byte must have come through here.
-        if !known && verdict == Verdict::Steady && taken.bytes != metadata.size {
-            let attempt = format!("store {} bytes of a file: {} came", metadata.size, taken.bytes);
-            return Err(Error::new(Class::Failed, attempt));
-        }
-        let (content, holes) = (std::mem::take(&mut taken.content), std::mem::take(holes));
-        let mut begun = lock(&self.begun);
-        let Some(begun) = begun.get_mut(&no) else {
-            return Err(Error::new(Class::Failed, "complete an entry that was not begun"));
-        };
-        begun.settle_content(known, content, holes, *metadata, verdict);
-        Ok(())
+    fn takes_spans(&self) -> bool {
+        true
     }
 
     fn settle(&self, cx: &Cx, no: EntryNo) -> Result<()> {
@@ -360,15 +308,9 @@ impl TreeSink for StoredSink<'_> {
 
 impl Begun {
     /// The content has come: what was read when it was opened counts, not what the walk saw before.
-    fn settle_content(
-        &mut self,
-        known: bool,
-        content: Content,
-        holes: Vec<Hole>,
-        metadata: Metadata,
-        verdict: Verdict,
-    ) {
-        if known {
+    fn settle_content(&mut self, taken: Taken, metadata: Metadata, verdict: Verdict) {
+        let Taken { content, holes, .. } = taken;
+        if let Begin::Known(..) = self.fate {
             if let Begin::Known(content, _) = std::mem::replace(&mut self.fate, Begin::Open) {
                 self.fate = Begin::Known(content, holes);
             }

@@ -4,20 +4,18 @@ use std::io::BufRead;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alidade_entity::{
-    Class, Cx, Ending, Error, Lease, OpenFile, Piece, ReadFile, Result, TreeSource, Verdict, Visit,
-};
+use alidade_entity::{Class, Cx, Ending, Error, Lease, Result, TreeSource, Visit};
 use alidade_model::{
-    Consistency, ContentDigest, Digest, Entry, Exclusions, Hole, Kind, Metadata, Omission,
-    OmissionKind,
+    Consistency, ContentDigest, Digest, Entry, Exclusions, Kind, Omission, OmissionKind,
 };
-use alidade_repository::{BlobId, BlobKind, Content, Indexed, Node, TreeReader};
+use alidade_repository::{BlobId, Content, Indexed, Node, TreeReader};
 
 use crate::convert::entry_of;
 use crate::error::as_entity;
 use crate::filter::{Filter, Verdict as Chosen};
 use crate::holes::HoleMap;
 use crate::identity::OWN_DIR;
+use crate::stored_file::{Stored, StoredFile};
 
 /// Visits in one batch.
 const BATCH: usize = 256;
@@ -27,7 +25,7 @@ const BATCH: usize = 256;
 pub(crate) struct Findings {
     digest: Mutex<Option<Digest>>,
     excluded: Mutex<Exclusions>,
-    verified: AtomicU64,
+    pub(crate) verified: AtomicU64,
     damaged: AtomicU64,
 }
 
@@ -213,14 +211,14 @@ impl StoredSource {
                 Error::with_source(Class::Damaged, "read the snapshot's hole map", error)
             })?,
         };
-        let file = StoredFile {
+        let file = StoredFile::new(Stored {
             indexed: Arc::clone(&self.walk.indexed),
             findings: Arc::clone(&self.findings),
             content,
             metadata: entry.metadata.clone(),
             holes,
             sparse_zeros: self.walk.sparse_zeros,
-        };
+        });
         Ok(Visit::File(entry, Box::new(file)))
     }
 
@@ -297,160 +295,6 @@ impl TreeSource for StoredSource {
             }
         }
         Ok(true)
-    }
-}
-
-/// A stored file, met in a walk.
-pub(crate) struct StoredFile {
-    pub(crate) indexed: Arc<Indexed>,
-    pub(crate) findings: Arc<Findings>,
-    pub(crate) content: Content,
-    pub(crate) metadata: Metadata,
-    pub(crate) holes: Vec<Hole>,
-    pub(crate) sparse_zeros: bool,
-}
-
-impl OpenFile for StoredFile {
-    fn open(&self, _cx: &Cx) -> Result<Box<dyn ReadFile>> {
-        let mut size = 0u64;
-        for (id, count) in self.content.runs() {
-            let len = self.indexed.plain_len(BlobKind::Data, id).ok_or_else(|| {
-                Error::new(Class::Damaged, format!("find blob {id} in the index"))
-            })?;
-            size = size.saturating_add(u64::from(len).saturating_mul(u64::from(*count)));
-        }
-        let mut metadata = self.metadata.clone();
-        metadata.size = size;
-        Ok(Box::new(StoredReader {
-            indexed: Arc::clone(&self.indexed),
-            findings: Arc::clone(&self.findings),
-            content: self.content.clone(),
-            holes: self.holes.clone(),
-            sparse_zeros: self.sparse_zeros,
-            steady: size == self.metadata.size,
-            metadata,
-            run: 0,
-            of_run: 0,
-            at: 0,
-            blob: Vec::new(),
-            blob_at: 0,
-            hole: 0,
-        }))
-    }
-
-    fn holes(&self, _cx: &Cx) -> Result<Vec<Hole>> {
-        Ok(self.holes.clone())
-    }
-}
-
-/// An open stored file: blob after blob, verified; holes are told, not read.
-struct StoredReader {
-    indexed: Arc<Indexed>,
-    findings: Arc<Findings>,
-    content: Content,
-    holes: Vec<Hole>,
-    sparse_zeros: bool,
-    steady: bool,
-    metadata: Metadata,
-    /// The next blob to load: a run and a place in it.
-    run: usize,
-    of_run: u32,
-    /// Everything before this offset has been given.
-    at: u64,
-    /// The loaded blob and its offset.
-    blob: Vec<u8>,
-    blob_at: u64,
-    hole: usize,
-}
-
-impl StoredReader {
-    /// Makes the blob that holds offset `self.at` the loaded one; false at the end.
-    fn load(&mut self, cx: &Cx) -> Result<bool> {
-        loop {
-            if self.at < self.blob_at + self.blob.len() as u64 {
-                return Ok(true);
-            }
-            let next = self.blob_at + self.blob.len() as u64;
-            let Some((id, count)) = self.content.runs().get(self.run).copied() else {
-                return Ok(false);
-            };
-            let len = self.indexed.plain_len(BlobKind::Data, &id).map_or(0, u64::from);
-            // Blobs that lie wholly before the wanted offset are passed over without being read.
-            let passed =
-                (self.at - next).checked_div(len).unwrap_or(u64::from(count - self.of_run));
-            let passed = u32::try_from(passed).unwrap_or(u32::MAX).min(count - self.of_run);
-            self.blob.clear();
-            self.blob_at = next + u64::from(passed) * len;
-            self.of_run += passed;
-            if self.of_run == count {
-                self.run += 1;
-                self.of_run = 0;
-                continue;
-            }
-            self.indexed
-                .read_blob(cx, BlobKind::Data, &id, &mut self.blob)
-                .map_err(|error| as_entity("read a stored piece of a file", error))?;
-            self.findings.verified.fetch_add(1, Ordering::Relaxed);
-            self.of_run += 1;
-            if self.of_run == count {
-                self.run += 1;
-                self.of_run = 0;
-            }
-        }
-    }
-}
-
-impl ReadFile for StoredReader {
-    fn metadata(&self) -> &Metadata {
-        &self.metadata
-    }
-
-    fn next_piece(&mut self, cx: &Cx, buf: &mut Vec<u8>) -> Result<Option<Piece>> {
-        buf.clear();
-        if self.at >= self.metadata.size {
-            return Ok(None);
-        }
-        while self
-            .holes
-            .get(self.hole)
-            .is_some_and(|hole| hole.at.saturating_add(hole.len) <= self.at)
-        {
-            self.hole += 1;
-        }
-        let hole = self.holes.get(self.hole).copied();
-        if let Some(hole) = hole.filter(|hole| hole.at <= self.at) {
-            let end = hole.at.saturating_add(hole.len).min(self.metadata.size);
-            let hole = Hole { at: self.at, len: end - self.at };
-            self.at = end;
-            return Ok(Some(Piece::Hole(hole)));
-        }
-        if !self.load(cx)? {
-            return Err(Error::new(Class::Damaged, "find all of a stored file's content"));
-        }
-        let from = usize::try_from(self.at - self.blob_at).unwrap_or(0);
-        let until = match hole {
-            Some(hole) => usize::try_from(hole.at - self.blob_at).unwrap_or(usize::MAX),
-            None => usize::MAX,
-        };
-        let data = &self.blob[from..until.min(self.blob.len())];
-        let at = self.at;
-        self.at += data.len() as u64;
-        if self.sparse_zeros && data.len() >= 4096 && data.iter().all(|&byte| byte == 0) {
-            return Ok(Some(Piece::Hole(Hole { at, len: data.len() as u64 })));
-        }
-        if from == 0 && data.len() == self.blob.len() {
-            // The whole blob is wanted: hand it over instead of copying it.
-            self.blob_at += self.blob.len() as u64;
-            std::mem::swap(buf, &mut self.blob);
-            self.blob.clear();
-        } else {
-            buf.extend_from_slice(data);
-        }
-        Ok(Some(Piece::Data { at }))
-    }
-
-    fn finish(self: Box<Self>) -> Result<Verdict> {
-        Ok(if self.steady { Verdict::Steady } else { Verdict::Changed })
     }
 }
 

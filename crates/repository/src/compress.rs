@@ -69,6 +69,23 @@ pub(crate) fn decompress(
     Ok(())
 }
 
+/// As [`decompress`], behind what is in `out`.
+pub(crate) fn decompress_behind(
+    decompressor: &mut Decompressor<'static>,
+    frames: &[u8],
+    len: usize,
+    out: &mut Vec<u8>,
+) -> io::Result<()> {
+    let at = out.len();
+    out.resize(at + len, 0);
+    let got = decompressor.decompress_to_buffer(frames, &mut out[at..])?;
+    if got != len {
+        let why = format!("it holds {got} bytes, not the {len} that it should");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    }
+    Ok(())
+}
+
 /// Things that are costly to make and can be used again, one at a time.
 pub(crate) struct Pool<T> {
     idle: Mutex<Vec<T>>,

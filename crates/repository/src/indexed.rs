@@ -32,9 +32,9 @@ pub struct Indexed {
 }
 
 /// What opening a blob needs, kept from blob to blob.
-struct Bench {
-    decompressor: Decompressor<'static>,
-    sealed: Vec<u8>,
+pub(crate) struct Bench {
+    pub(crate) decompressor: Decompressor<'static>,
+    pub(crate) sealed: Vec<u8>,
 }
 
 impl std::fmt::Debug for Indexed {
@@ -155,6 +155,10 @@ impl Indexed {
         Ok(TreeReader { id, nodes: TreeDecoder::new(json, Order::Ascending) })
     }
 
+    pub(crate) fn benches(&self) -> &Pool<Bench> {
+        &self.benches
+    }
+
     pub(crate) fn index(&self) -> &SharedIndex {
         &self.index
     }
@@ -227,7 +231,7 @@ impl Indexed {
 }
 
 impl Bench {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let decompressor = Decompressor::new().map_err(no_zstd)?;
         Ok(Self { decompressor, sealed: Vec::new() })
     }
@@ -329,7 +333,6 @@ mod tests {
         let honest = Indexed::load(Arc::clone(&repository), &cx).unwrap();
         let mut options = WriterOptions::new(root.path());
         options.compression = Compression::Off;
-        options.parallel = 1;
         let writer = Writer::new(Arc::clone(&honest), &lock, options).unwrap();
         let id = writer.save_data(&cx, b"one content").unwrap().id;
         writer.abandon(&cx).unwrap();

@@ -7,11 +7,14 @@
 //! Start at [`Repository`], then [`Writer`] for the way in and [`Indexed`] for the way out. The
 //! format is described in `docs/repository-format.md`.
 
+mod batch;
+mod blobs;
 mod check;
 mod chunker;
 mod compress;
 mod error;
 mod files;
+mod hash;
 mod id;
 mod index;
 mod indexed;
@@ -26,6 +29,8 @@ mod store;
 mod tree_writer;
 mod writer;
 
+pub use batch::{Batch, Chunk};
+pub use blobs::Blobs;
 pub use check::{CheckOptions, CheckSummary, Finding, FindingClass};
 pub use chunker::{AVG_CHUNK, Chunker, Chunks, Gear, MAX_CHUNK, MIN_CHUNK};
 pub use compress::Compression;

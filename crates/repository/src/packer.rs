@@ -39,6 +39,43 @@ impl OpenPack {
         Ok(())
     }
 
+    /// Takes a blob in whose envelope `write` puts behind what is there; it returns the bytes before
+    /// compression, `None` when it is stored as it is. Returns the envelope.
+    pub(crate) fn add(
+        &mut self,
+        kind: BlobKind,
+        id: BlobId,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<Option<u32>>,
+    ) -> Result<&[u8]> {
+        let at = self.bytes.len();
+        let plain_len = write(&mut self.bytes)?;
+        length(self.bytes.len())?;
+        let (offset, len) = (length(at)?, length(self.bytes.len() - at)?);
+        self.blobs.push(HeaderEntry { kind, id, offset, len, plain_len });
+        Ok(&self.bytes[at..])
+    }
+
+    /// True when it can take all that is in `other` and is no more than full then.
+    pub(crate) fn has_room(&self, other: &Self, pack_size: usize) -> bool {
+        self.bytes.len() + other.bytes.len() <= pack_size
+            && self.blobs.len() + other.blobs.len() <= MAX_BLOBS
+    }
+
+    /// Takes in all that is in `other`.
+    pub(crate) fn absorb(&mut self, other: &Self) -> Result<()> {
+        let shift = length(self.bytes.len())?;
+        length(self.bytes.len() + other.bytes.len())?;
+        self.bytes.extend_from_slice(&other.bytes);
+        let moved = |blob: &HeaderEntry| HeaderEntry { offset: blob.offset + shift, ..*blob };
+        self.blobs.extend(other.blobs.iter().map(moved));
+        Ok(())
+    }
+
+    /// Bytes it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// True when it holds enough to be stored.
     pub(crate) fn is_full(&self, pack_size: usize) -> bool {
         self.bytes.len() >= pack_size || self.blobs.len() >= MAX_BLOBS

@@ -20,7 +20,9 @@ use crate::pack_header::HeaderEntry;
 use crate::packer::{OpenPack, Sealed, length};
 use crate::scratch::Scratch;
 use crate::tree_writer::{Spools, TreeWriter};
-use crate::{BlobId, BlobKind, Body, Error, FileId, FileKind, Indexed, Lock, Result, Snapshot};
+use crate::{
+    Batch, BlobId, BlobKind, Body, Error, FileId, FileKind, Indexed, Lock, Result, Snapshot,
+};
 
 /// The largest blob that is stored or read whole, in bytes of content.
 pub(crate) const MAX_BLOB: usize = 128 << 20;
@@ -42,13 +44,11 @@ pub struct WriterOptions {
     pub self_check: bool,
     /// A directory for ciphertext that is too much to hold.
     pub scratch: PathBuf,
-    /// How many threads will write.
-    pub parallel: usize,
 }
 
 impl WriterOptions {
     /// The usual way, with scratch space in that directory: zstd level 3, packs of 16 MiB, every
-    /// blob checked, two threads.
+    /// blob checked.
     #[must_use]
     pub fn new(scratch: impl Into<PathBuf>) -> Self {
         Self {
@@ -56,7 +56,6 @@ impl WriterOptions {
             pack_size: 16 << 20,
             self_check: true,
             scratch: scratch.into(),
-            parallel: 2,
         }
     }
 }
@@ -155,17 +154,16 @@ impl Journal {
 ///   that was told to stop, unless that came in the midst of storing.
 /// - Nothing is plaintext but in memory.
 ///
-/// Memory: one pack for each open one (two for data or half of `parallel`, one for trees), one more
-/// for each thread that is just storing a full one, 32 MiB for unfinished trees, and per thread
-/// what one chunk needs to be compressed and checked: about four times its length.
+/// Memory: one pack for trees and one for single blobs, one more for each thread that is just storing
+/// a full one, 32 MiB for unfinished trees, and what each [`Batch`] takes.
 pub struct Writer {
     indexed: Arc<Indexed>,
     lock: LockWatch,
     options: WriterOptions,
-    /// Open packs; several for data, so that who watches the store cannot tell the lengths of
-    /// neighbouring chunks.
-    data: Vec<Mutex<OpenPack>>,
+    data: Mutex<OpenPack>,
     trees: Mutex<OpenPack>,
+    /// Packs of batches that are done.
+    left: Mutex<Vec<OpenPack>>,
     spare: Pool<OpenPack>,
     benches: Pool<Bench>,
     journal: Mutex<Journal>,
@@ -194,12 +192,12 @@ impl Writer {
             let why = format!("a pack of {} bytes: it must be 4 to 128 MiB", options.pack_size);
             return Err(Error::Usage(why));
         }
-        let open = (options.parallel / 2).max(2);
         Ok(Self {
             indexed,
             lock: lock.watch(),
-            data: (0..open).map(|_| Mutex::default()).collect(),
+            data: Mutex::default(),
             trees: Mutex::default(),
+            left: Mutex::default(),
             spare: Pool::default(),
             benches: Pool::default(),
             journal: Mutex::default(),
@@ -246,6 +244,14 @@ impl Writer {
             zeros.insert(len, saved.id);
         }
         Ok(saved)
+    }
+
+    /// The way in for the contents of files, for one thread.
+    ///
+    /// # Errors
+    /// When zstd has no memory.
+    pub fn batch(&self) -> Result<Batch<'_>> {
+        Batch::new(self)
     }
 
     /// Begins a tree. Any number may be open at a time; one that is dropped was never there.
@@ -353,10 +359,9 @@ impl Writer {
                 .set_compression_level(level)
                 .and_then(|()| append_frame(compressor, plain, sealed))
                 .map_err(no_zstd)?;
-            // What gains less than 1.5 % is not worth being decompressed at every reading. Trees are
-            // compressed all the same: stock restic rewrites packs of trees that are not.
-            let payload = (sealed.len() - IV_LEN) as u64;
-            let keep = payload * 1000 < plain.len() as u64 * 985 || kind == BlobKind::Tree;
+            // Trees are kept compressed all the same: stock restic rewrites packs of trees that are
+            // not.
+            let keep = is_worth_it(sealed.len() - IV_LEN, plain.len()) || kind == BlobKind::Tree;
             if keep && !plain.is_empty() {
                 plain_len = Some(length(plain.len())?);
             } else {
@@ -398,19 +403,24 @@ impl Writer {
     pub(crate) fn append(&self, cx: &Cx, blob: Sealed<'_>) -> Result<()> {
         let slot = match blob.kind {
             BlobKind::Tree => &self.trees,
-            BlobKind::Data => {
-                let mut chance = [0];
-                cx.fill(&mut chance)?;
-                &self.data[usize::from(chance[0]) % self.data.len()]
-            }
+            BlobKind::Data => &self.data,
         };
-        let limit = usize::try_from(self.options.pack_size).unwrap_or(usize::MAX);
         let mut open = held(slot);
         open.push(blob)?;
-        if !open.is_full(limit) {
+        if !open.is_full(self.pack_size()) {
             return Ok(());
         }
         self.swap_and_store(cx, open)
+    }
+
+    /// Takes what a batch leaves; it is stored with the last packs of the run.
+    pub(crate) fn leave_packs(&self, packs: impl Iterator<Item = OpenPack>) {
+        held(&self.left).extend(packs);
+    }
+
+    /// Bytes at which a pack is full.
+    pub(crate) fn pack_size(&self) -> usize {
+        usize::try_from(self.options.pack_size).unwrap_or(usize::MAX)
     }
 
     /// Takes a pack out of its slot and stores it, with the slot free for others meanwhile.
@@ -427,7 +437,7 @@ impl Writer {
         )
     }
 
-    fn store_pack(&self, cx: &Cx, pack: &mut OpenPack) -> Result<()> {
+    pub(crate) fn store_pack(&self, cx: &Cx, pack: &mut OpenPack) -> Result<()> {
         self.stop_after_failure()?;
         let name = pack.finish(cx, self.key())?;
         if Sabotage::FlipStoredByte.is_on() {
@@ -460,6 +470,21 @@ impl Writer {
         due.iter().try_for_each(|packs| self.write_index(cx, packs))
     }
 
+    /// Stores what batches left, as few packs as fit into one another.
+    fn store_left(&self, cx: &Cx) -> Result<()> {
+        let mut left = std::mem::take(&mut *held(&self.left));
+        left.sort_by_key(OpenPack::len);
+        let mut open = held(&self.data);
+        for mut pack in left {
+            if open.has_room(&pack, self.pack_size()) {
+                open.absorb(&pack)?;
+            } else {
+                self.store_pack(cx, &mut pack)?;
+            }
+        }
+        Ok(())
+    }
+
     fn write_index(&self, cx: &Cx, packs: &[PackInIndex]) -> Result<()> {
         if packs.is_empty() {
             return Ok(());
@@ -476,7 +501,8 @@ impl Writer {
 
     /// Stores all open packs and the index of everything that no index names yet.
     fn flush(&self, cx: &Cx) -> Result<()> {
-        for slot in self.data.iter().chain([&self.trees]) {
+        self.store_left(cx)?;
+        for slot in [&self.data, &self.trees] {
             let open = held(slot);
             if !open.is_empty() {
                 self.swap_and_store(cx, open)?;
@@ -566,6 +592,12 @@ impl Writer {
     pub(crate) fn count_checked(&self) {
         self.counters.self_checked.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// True when a compressed content is so much shorter than the plain one that it is kept: what gains
+/// less than 1.5 % is not worth being decompressed at every reading.
+pub(crate) fn is_worth_it(compressed: usize, plain: usize) -> bool {
+    compressed as u64 * 1000 < plain as u64 * 985
 }
 
 /// The lock of a mutex whose data no panic leaves half changed.

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alidade_entity::{Class, Cx, Error, OpenFile, Piece, ReadFile, Result, Verdict};
+use alidade_entity::{Class, Cx, Error, OpenFile, Piece, ReadFile, Result, Shelf, Span, Verdict};
 use alidade_model::{Hole, Kind, Metadata, Sabotage, Time};
 use rustix::fs::{Mode, OFlags, SeekFrom, Statx, openat, seek};
 use rustix::io::{Errno, pread, retry_on_intr};
@@ -92,7 +92,11 @@ impl FoundFile {
 }
 
 impl OpenFile for FoundFile {
-    fn open(&self, cx: &Cx) -> Result<Box<dyn ReadFile>> {
+    fn has_spans(&self) -> bool {
+        true
+    }
+
+    fn open(&self, cx: &Cx, _shelf: &mut Shelf, span: Span) -> Result<Box<dyn ReadFile>> {
         cx.check()?;
         let (fd, stat) = self.open_regular()?;
         let mut metadata = metadata_of(&stat, Kind::File, &self.tally.owners);
@@ -102,7 +106,8 @@ impl OpenFile for FoundFile {
             range: Ranges::new(&stat),
             metadata,
             fd,
-            at: 0,
+            at: span.from,
+            to: stat.stx_size.min(span.to),
             is_short: false,
         }))
     }
@@ -188,6 +193,8 @@ struct OpenedFile {
     metadata: Metadata,
     range: Ranges,
     at: u64,
+    /// Where the span ends.
+    to: u64,
     /// True when it ended before the size it had when it was opened.
     is_short: bool,
 }
@@ -221,18 +228,18 @@ impl ReadFile for OpenedFile {
     fn next_piece(&mut self, cx: &Cx, buf: &mut Vec<u8>) -> Result<Option<Piece>> {
         cx.check()?;
         buf.clear();
-        if self.at >= self.range.size || self.is_short {
+        if self.at >= self.to || self.is_short {
             return Ok(None);
         }
         let failed = |text: &str, error| Error::io(format!("read {text}"), error);
         let at = self.at;
         match self.range.at(&self.fd, at).map_err(|error| failed(&self.text, error))? {
             Range::Hole { end } => {
-                self.at = end;
-                Ok(Some(Piece::Hole(Hole { at, len: end - at })))
+                self.at = end.min(self.to);
+                Ok(Some(Piece::Hole(Hole { at, len: self.at - at })))
             }
             Range::Data { end } => {
-                self.read(end, buf).map_err(|error| failed(&self.text, error))?;
+                self.read(end.min(self.to), buf).map_err(|error| failed(&self.text, error))?;
                 self.at += buf.len() as u64;
                 if Sabotage::DropLastChunk.is_on() && self.at == self.range.size {
                     buf.clear();

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use alidade_entity::Piece;
 use rustix::fs::{AtFlags, Mode, OFlags, ftruncate, openat, unlinkat};
 use rustix::io::{Errno, Result, pread, pwrite, retry_on_intr};
 
@@ -95,6 +96,26 @@ impl Part {
         state.fd = Some(Arc::clone(&fd));
         parts.opened(self);
         Ok(fd)
+    }
+
+    /// Accounts for a piece that ends at `end` and is written next.
+    pub(crate) fn came(state: &mut State, piece: Piece, end: u64, data: &[u8]) {
+        match piece {
+            Piece::Data { .. } => {
+                state.written = state.written.saturating_add(data.len() as u64);
+                state.data_end = state.data_end.max(end);
+                if let Some(hash) = &mut state.hash {
+                    hash.data(data);
+                }
+            }
+            Piece::Hole(hole) => {
+                state.written = state.written.saturating_add(hole.len);
+                state.has_holes = true;
+                if let Some(hash) = &mut state.hash {
+                    hash.zeros(hole.len);
+                }
+            }
+        }
     }
 
     /// Forgets what was written.

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alidade_entity::{
-    Class, Cx, EntryEnd, EntryNo, Error, Piece, Place, Result, SinkEnding, TreeSink, Verdict, Want,
+    Carrier, Class, Cx, EntryEnd, EntryNo, Error, Piece, Place, Result, SinkEnding, TreeSink,
+    Verdict, Want,
 };
 use alidade_model::{Checks, Counts, Entry, Kind, Metadata, Omission, OmissionKind, Omissions};
 use rustix::fs::{
@@ -402,63 +403,13 @@ impl TreeSink for FsSink {
         Ok(if is_file { Want::Content } else { Want::Nothing })
     }
 
-    fn write(&self, cx: &Cx, no: EntryNo, piece: Piece, data: &[u8]) -> Result<()> {
-        cx.check()?;
-        let part = self.part(no)?;
-        let mut state = part.lock();
-        let at = match piece {
-            Piece::Data { at } => at,
-            Piece::Hole(hole) => hole.at,
-        };
-        if at != state.written && !state.is_lost {
-            let attempt = format!("write entry {} at {at}, after {} bytes", no.0, state.written);
-            return Err(Error::new(Class::Failed, attempt));
-        }
-        self.on_file(&part, &mut state, "write file", |state| {
-            let fd = part.open(state, self.open())?;
-            match piece {
-                Piece::Data { at } => {
-                    write_all(&fd, data, at)?;
-                    state.written += data.len() as u64;
-                    state.data_end = state.written;
-                    if let Some(hash) = &mut state.hash {
-                        hash.data(data);
-                    }
-                }
-                Piece::Hole(hole) => {
-                    state.written = state.written.checked_add(hole.len).ok_or(Errno::FBIG)?;
-                    state.has_holes = true;
-                    if let Some(hash) = &mut state.hash {
-                        hash.zeros(hole.len);
-                    }
-                }
-            }
-            Ok(())
-        })
+    fn carrier(&self) -> Result<Box<dyn Carrier + '_>> {
+        Ok(Box::new(FsCarrier { sink: self, current: None }))
     }
 
-    fn restart(&self, cx: &Cx, no: EntryNo) -> Result<()> {
-        cx.check()?;
-        let part = self.part(no)?;
-        let mut state = part.lock();
-        self.on_file(&part, &mut state, "write file again", |state| {
-            part.open(state, self.open())?;
-            part.restart(state)
-        })
-    }
-
-    fn complete(&self, cx: &Cx, no: EntryNo, end: EntryEnd) -> Result<()> {
-        let part = self.part(no)?;
-        let mut state = part.lock();
-        if state.is_lost {
-            return Ok(());
-        }
-        match end {
-            EntryEnd::Whole(metadata, verdict) => {
-                self.complete_file(cx, (&part, &mut state), &metadata, verdict)
-            }
-            EntryEnd::Abandoned => self.lose(&part, &mut state),
-        }
+    fn takes_spans(&self) -> bool {
+        // What is read back is compared with a hash over the content in its order.
+        !self.care.read_back
     }
 
     fn settle(&self, _cx: &Cx, no: EntryNo) -> Result<()> {
@@ -493,6 +444,93 @@ impl TreeSink for FsSink {
             counts: Counts { sparse: report.sparse, ..Counts::default() },
             ..SinkEnding::default()
         })
+    }
+}
+
+/// One thread's way into the files that are written.
+struct FsCarrier<'a> {
+    sink: &'a FsSink,
+    /// The file written to last, and where its next piece begins.
+    current: Option<(EntryNo, Arc<Part>, u64)>,
+}
+
+impl FsCarrier<'_> {
+    /// The file and, when this carrier wrote to it last, where its next piece begins.
+    fn part(&self, no: EntryNo) -> Result<(Arc<Part>, Option<u64>)> {
+        match &self.current {
+            Some((current, part, at)) if *current == no => Ok((Arc::clone(part), Some(*at))),
+            _ => Ok((self.sink.part(no)?, None)),
+        }
+    }
+}
+
+impl Carrier for FsCarrier<'_> {
+    fn write(&mut self, cx: &Cx, no: EntryNo, piece: Piece, data: &[u8]) -> Result<()> {
+        cx.check()?;
+        let sink = self.sink;
+        let (part, due) = self.part(no)?;
+        let (at, len) = match piece {
+            Piece::Data { at } => (at, data.len() as u64),
+            Piece::Hole(hole) => (hole.at, hole.len),
+        };
+        if due.is_some_and(|due| due != at) {
+            let attempt = format!("write entry {} at {at}, after {}", no.0, due.unwrap_or(0));
+            return Err(Error::new(Class::Failed, attempt));
+        }
+        let end = at.checked_add(len);
+        let fd = {
+            let mut state = part.lock();
+            let mut opened = None;
+            sink.on_file(&part, &mut state, "write file", |state| {
+                opened = Some(part.open(state, sink.open())?);
+                Part::came(state, piece, end.ok_or(Errno::FBIG)?, data);
+                Ok(())
+            })?;
+            opened
+        };
+        // The lock is free meanwhile: other spans of the file are written at the same time.
+        if let (Some(fd), Piece::Data { at }) = (fd, piece)
+            && let Err(error) = write_all(&fd, data, at)
+        {
+            sink.on_file(&part, &mut part.lock(), "write file", |_state| Err(error))?;
+        }
+        self.current = Some((no, part, end.unwrap_or(u64::MAX)));
+        Ok(())
+    }
+
+    fn restart(&mut self, cx: &Cx, no: EntryNo) -> Result<()> {
+        cx.check()?;
+        let (part, _) = self.part(no)?;
+        self.current = None;
+        let mut state = part.lock();
+        self.sink.on_file(&part, &mut state, "write file again", |state| {
+            part.open(state, self.sink.open())?;
+            part.restart(state)
+        })
+    }
+
+    fn end_span(&mut self, cx: &Cx, _no: EntryNo, _from: u64) -> Result<()> {
+        self.current = None;
+        cx.check()
+    }
+
+    fn complete(&mut self, cx: &Cx, no: EntryNo, end: EntryEnd) -> Result<()> {
+        let (part, _) = self.part(no)?;
+        self.current = None;
+        let mut state = part.lock();
+        if state.is_lost {
+            return Ok(());
+        }
+        match end {
+            EntryEnd::Whole(metadata, verdict) => {
+                self.sink.complete_file(cx, (&part, &mut state), &metadata, verdict)
+            }
+            EntryEnd::Abandoned => self.sink.lose(&part, &mut state),
+        }
+    }
+
+    fn flush(&mut self, cx: &Cx) -> Result<()> {
+        cx.check()
     }
 }
 

@@ -5,8 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use alidade_entity::{
-    Class, CopyMode, CopyOptions, Cx, EntryEnd, EntryNo, Lease, OpenFile, Params, Piece, Place,
-    ProtectedEntityType, Result, Sink, SinkEnding, TreeSink, TreeSource, Verdict, Visit, Want,
+    Carrier, Class, CopyMode, CopyOptions, Cx, EntryEnd, EntryNo, Lease, OpenFile, Params, Piece,
+    Place, ProtectedEntityType, Result, Sink, SinkEnding, TreeSink, TreeSource, Verdict, Visit,
+    Want,
 };
 use alidade_entity_host::FsType;
 use alidade_model::{Entry, Kind};
@@ -123,7 +124,10 @@ impl Copy<'_> {
                 .into_iter()
                 .map(|jobs| {
                     scope.spawn(move || {
-                        jobs.into_iter().try_for_each(|(no, file)| content(cx, sink, no, &*file))
+                        let mut carrier = sink.carrier()?;
+                        jobs.into_iter()
+                            .try_for_each(|(no, file)| content(cx, &mut *carrier, no, &*file))?;
+                        carrier.flush(cx)
                     })
                 })
                 .collect();
@@ -139,26 +143,26 @@ impl Copy<'_> {
     }
 }
 
-fn content(cx: &Cx, sink: &dyn TreeSink, no: EntryNo, file: &dyn OpenFile) -> Result<()> {
+fn content(cx: &Cx, carrier: &mut dyn Carrier, no: EntryNo, file: &dyn OpenFile) -> Result<()> {
     let mut buf = Vec::new();
     for attempt in 0..2 {
-        let mut reading = match file.open(cx) {
+        let mut reading = match file.open_whole(cx) {
             Ok(reading) => reading,
             Err(error) if matches!(error.class(), Class::NotFound | Class::Denied) => {
-                return sink.complete(cx, no, EntryEnd::Abandoned);
+                return carrier.complete(cx, no, EntryEnd::Abandoned);
             }
             Err(error) => return Err(error),
         };
         if attempt == 1 {
-            sink.restart(cx, no)?;
+            carrier.restart(cx, no)?;
         }
         while let Some(piece) = reading.next_piece(cx, &mut buf)? {
-            sink.write(cx, no, piece, &buf)?;
+            carrier.write(cx, no, piece, &buf)?;
         }
         let metadata = Box::new(reading.metadata().clone());
         let verdict = reading.finish()?;
         if attempt == 1 || verdict != Verdict::Changed {
-            return sink.complete(cx, no, EntryEnd::Whole(metadata, verdict));
+            return carrier.complete(cx, no, EntryEnd::Whole(metadata, verdict));
         }
     }
     Ok(())
@@ -167,7 +171,7 @@ fn content(cx: &Cx, sink: &dyn TreeSink, no: EntryNo, file: &dyn OpenFile) -> Re
 /// Everything a file holds, with its holes.
 pub(crate) fn read(file: &dyn OpenFile) -> (Vec<Piece>, Vec<u8>) {
     let (mut pieces, mut content, mut buf) = (Vec::new(), Vec::new(), Vec::new());
-    let mut reading = file.open(&cx()).expect("open");
+    let mut reading = file.open_whole(&cx()).expect("open");
     while let Some(piece) = reading.next_piece(&cx(), &mut buf).expect("read") {
         if let Piece::Hole(hole) = piece {
             assert!(buf.is_empty());

@@ -14,7 +14,7 @@ fn begun(path: &Path, size: usize) -> (Box<dyn ReadFile>, Vec<u8>) {
     fs::write(path, vec![1; size]).expect("write");
     let walked = walk(path);
     let name = path.file_name().expect("a name").to_str().expect("text");
-    let mut reading = walked.file(name).open(&cx()).expect("open");
+    let mut reading = walked.file(name).open_whole(&cx()).expect("open");
     let mut buf = Vec::new();
     let piece = reading.next_piece(&cx(), &mut buf).expect("read");
     assert_eq!(piece, Some(Piece::Data { at: 0 }));
@@ -76,7 +76,7 @@ fn a_file_that_vanished_or_became_something_else_does_not_open() {
     fs::write(&path, b"x").expect("write");
     let walked = walk(&top.join("f"));
     let refused = |class: Class| {
-        let error = walked.file("f").open(&cx()).err().expect("it is gone");
+        let error = walked.file("f").open_whole(&cx()).err().expect("it is gone");
         assert_eq!(error.class(), class, "{}", error.chain());
         assert_eq!(walked.file("f").holes(&cx()).expect_err("it is gone").class(), class);
         error.to_string()
@@ -94,11 +94,11 @@ fn a_file_that_vanished_or_became_something_else_does_not_open() {
     assert_eq!(refused(Class::Failed), changed);
     fs::remove_dir(&path).expect("remove");
     fs::write(&path, b"another").expect("write");
-    assert_eq!(walked.file("f").open(&cx()).expect("there again").metadata().size, 7);
+    assert_eq!(walked.file("f").open_whole(&cx()).expect("there again").metadata().size, 7);
 }
 
 fn pieces(file: &dyn OpenFile) -> Vec<(u64, u64, bool)> {
-    let mut reading = file.open(&cx()).expect("open");
+    let mut reading = file.open_whole(&cx()).expect("open");
     let (mut buf, mut pieces) = (Vec::new(), Vec::new());
     while let Some(piece) = reading.next_piece(&cx(), &mut buf).expect("read") {
         pieces.push(match piece {

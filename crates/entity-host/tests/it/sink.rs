@@ -183,7 +183,10 @@ fn files_that_are_written_all_at_once_are_not_all_kept_open() {
         let mut file = entry(&name(no), Kind::File, 0o644);
         file.metadata.size = 2;
         sink.begin(&cx(), place(no, None), &file).expect("begin");
-        sink.write(&cx(), EntryNo(no), Piece::Data { at: 0 }, &[1]).expect("write");
+        sink.carrier()
+            .expect("a carrier")
+            .write(&cx(), EntryNo(no), Piece::Data { at: 0 }, &[1])
+            .expect("write");
     }
     let open = fs::read_dir("/proc/self/fd")
         .expect("list open files")
@@ -192,11 +195,14 @@ fn files_that_are_written_all_at_once_are_not_all_kept_open() {
         .count();
     assert!((1..=64).contains(&open), "{open} files are open");
     for no in 0..300 {
-        sink.write(&cx(), EntryNo(no), Piece::Data { at: 1 }, &[2]).expect("write");
+        sink.carrier()
+            .expect("a carrier")
+            .write(&cx(), EntryNo(no), Piece::Data { at: 1 }, &[2])
+            .expect("write");
         let mut metadata = Metadata::of(Kind::File, 0o644);
         metadata.size = 2;
         let end = EntryEnd::Whole(Box::new(metadata), Verdict::Steady);
-        sink.complete(&cx(), EntryNo(no), end).expect("complete");
+        sink.carrier().expect("a carrier").complete(&cx(), EntryNo(no), end).expect("complete");
         assert_eq!(fs::read(target.join(no.to_string())).expect("read"), [1, 2]);
     }
 }
@@ -294,9 +300,12 @@ fn hostile_metadata_is_omitted_and_the_entry_kept() {
     let mut huge = entry(b"huge", Kind::File, 0o644);
     huge.metadata.size = u64::MAX;
     sink.begin(&cx(), place(1, None), &huge).expect("begin");
-    sink.write(&cx(), EntryNo(1), Piece::Data { at: 0 }, b"x").expect("omitted");
+    sink.carrier()
+        .expect("a carrier")
+        .write(&cx(), EntryNo(1), Piece::Data { at: 0 }, b"x")
+        .expect("omitted");
     let end = EntryEnd::Whole(Box::new(huge.metadata.clone()), Verdict::Steady);
-    sink.complete(&cx(), EntryNo(1), end).expect("complete");
+    sink.carrier().expect("a carrier").complete(&cx(), EntryNo(1), end).expect("complete");
     let mut empty = entry(b"link", Kind::Symlink, 0o777);
     empty.metadata.link_target = b"a\0b".to_vec();
     sink.begin(&cx(), place(2, None), &empty).expect("omitted");
@@ -332,12 +341,21 @@ fn what_is_abandoned_or_incomplete_is_not_left_behind() {
     assert_eq!(sink.begin(&cx(), place(0, None), &linked).expect("begin"), Want::Content);
     assert_eq!(sink.begin(&cx(), place(1, None), &second).expect("begin"), Want::Nothing);
     sink.begin(&cx(), place(2, None), &short).expect("begin");
-    sink.write(&cx(), EntryNo(0), Piece::Data { at: 0 }, b"12345").expect("write");
+    sink.carrier()
+        .expect("a carrier")
+        .write(&cx(), EntryNo(0), Piece::Data { at: 0 }, b"12345")
+        .expect("write");
     assert!(target.join("a").exists());
-    sink.complete(&cx(), EntryNo(0), EntryEnd::Abandoned).expect("abandon");
-    sink.write(&cx(), EntryNo(2), Piece::Data { at: 0 }, b"12345").expect("write");
+    sink.carrier()
+        .expect("a carrier")
+        .complete(&cx(), EntryNo(0), EntryEnd::Abandoned)
+        .expect("abandon");
+    sink.carrier()
+        .expect("a carrier")
+        .write(&cx(), EntryNo(2), Piece::Data { at: 0 }, b"12345")
+        .expect("write");
     let end = EntryEnd::Whole(Box::new(short.metadata.clone()), Verdict::Steady);
-    sink.complete(&cx(), EntryNo(2), end).expect("complete");
+    sink.carrier().expect("a carrier").complete(&cx(), EntryNo(2), end).expect("complete");
     for no in [0, 1, 2] {
         sink.settle(&cx(), EntryNo(no)).expect("settle");
     }
@@ -366,11 +384,16 @@ fn a_hard_link_that_the_target_refuses_becomes_a_file_of_its_own() {
     run("mount", &["-t", "tmpfs", "tmpfs", &elsewhere.to_string_lossy()]);
     let done = (|| {
         sink.begin(&cx(), place(2, Some(1)), &second)?;
-        sink.write(&cx(), EntryNo(0), Piece::Data { at: 0 }, &[7; 1 << 20])?;
+        sink.carrier().expect("a carrier").write(
+            &cx(),
+            EntryNo(0),
+            Piece::Data { at: 0 },
+            &[7; 1 << 20],
+        )?;
         let hole = alidade_model::Hole { at: 1 << 20, len: 2 << 20 };
-        sink.write(&cx(), EntryNo(0), Piece::Hole(hole), &[])?;
+        sink.carrier().expect("a carrier").write(&cx(), EntryNo(0), Piece::Hole(hole), &[])?;
         let end = EntryEnd::Whole(Box::new(first.metadata.clone()), Verdict::Steady);
-        sink.complete(&cx(), EntryNo(0), end)?;
+        sink.carrier().expect("a carrier").complete(&cx(), EntryNo(0), end)?;
         (0..3).try_for_each(|no| sink.settle(&cx(), EntryNo(no)))?;
         sink.leave(&cx(), EntryNo(1))?;
         sink.finish(&cx())
@@ -400,14 +423,23 @@ fn a_hole_written_after_a_restart_holds_nothing_of_what_was_written_before() {
     let mut file = entry(b"f", Kind::File, 0o644);
     file.metadata.size = 20_000;
     sink.begin(&cx(), place(0, None), &file).expect("begin");
-    sink.write(&cx(), EntryNo(0), Piece::Data { at: 0 }, &[1; 20_000]).expect("write");
-    sink.restart(&cx(), EntryNo(0)).expect("restart");
+    sink.carrier()
+        .expect("a carrier")
+        .write(&cx(), EntryNo(0), Piece::Data { at: 0 }, &[1; 20_000])
+        .expect("write");
+    sink.carrier().expect("a carrier").restart(&cx(), EntryNo(0)).expect("restart");
     let hole = alidade_model::Hole { at: 0, len: 10_000 };
-    sink.write(&cx(), EntryNo(0), Piece::Hole(hole), &[]).expect("write");
-    sink.write(&cx(), EntryNo(0), Piece::Data { at: 10_000 }, &[2; 5_000]).expect("write");
+    sink.carrier()
+        .expect("a carrier")
+        .write(&cx(), EntryNo(0), Piece::Hole(hole), &[])
+        .expect("write");
+    sink.carrier()
+        .expect("a carrier")
+        .write(&cx(), EntryNo(0), Piece::Data { at: 10_000 }, &[2; 5_000])
+        .expect("write");
     file.metadata.size = 15_000;
     let end = EntryEnd::Whole(Box::new(file.metadata), Verdict::Steady);
-    sink.complete(&cx(), EntryNo(0), end).expect("complete");
+    sink.carrier().expect("a carrier").complete(&cx(), EntryNo(0), end).expect("complete");
     let content = [vec![0; 10_000], vec![2; 5_000]].concat();
     assert!(fs::read(target.join("f")).expect("read") == content);
 }
@@ -422,9 +454,12 @@ fn an_inode_number_given_twice_costs_no_content() {
         file.metadata.size = content.len() as u64;
         (file.metadata.inode, file.metadata.device, file.metadata.links) = (9, 9, 2);
         assert_eq!(sink.begin(&cx(), place(no, None), &file).expect("begin"), Want::Content);
-        sink.write(&cx(), EntryNo(no), Piece::Data { at: 0 }, content).expect("write");
+        sink.carrier()
+            .expect("a carrier")
+            .write(&cx(), EntryNo(no), Piece::Data { at: 0 }, content)
+            .expect("write");
         let end = EntryEnd::Whole(Box::new(file.metadata), Verdict::Steady);
-        sink.complete(&cx(), EntryNo(no), end).expect("complete");
+        sink.carrier().expect("a carrier").complete(&cx(), EntryNo(no), end).expect("complete");
     }
     assert_eq!(fs::read(target.join("0")).expect("read"), b"first");
     assert_eq!(fs::read(target.join("1")).expect("read"), b"the second");
@@ -439,11 +474,18 @@ fn reading_back_finds_content_that_is_not_what_was_written() {
     let mut file = entry(b"f", Kind::File, 0o644);
     file.metadata.size = 10_000;
     sink.begin(&cx(), place(0, None), &file).expect("begin");
-    sink.write(&cx(), EntryNo(0), Piece::Data { at: 0 }, &[1; 10_000]).expect("write");
+    sink.carrier()
+        .expect("a carrier")
+        .write(&cx(), EntryNo(0), Piece::Data { at: 0 }, &[1; 10_000])
+        .expect("write");
     let raw = fs::OpenOptions::new().write(true).open(target.join("f")).expect("open");
     raw.write_all_at(&[2], 9_999).expect("damage");
     let end = EntryEnd::Whole(Box::new(file.metadata.clone()), Verdict::Steady);
-    let error = sink.complete(&cx(), EntryNo(0), end).expect_err("damage is found");
+    let error = sink
+        .carrier()
+        .expect("a carrier")
+        .complete(&cx(), EntryNo(0), end)
+        .expect_err("damage is found");
     assert_eq!(error.class(), Class::Damaged);
     assert_eq!(error.to_string(), "read back /f, whose content is not what was written");
 }

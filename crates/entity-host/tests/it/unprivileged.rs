@@ -88,7 +88,7 @@ fn what_may_not_be_read_is_omitted_and_its_metadata_kept() {
     let at = walked.seen.iter().position(|(_, seen)| matches!(seen, Seen::Omit(_))).expect("one");
     assert!(matches!(walked.seen[at - 1].1, Seen::Enter(_)), "the directory is entered,");
     assert!(matches!(walked.seen[at + 1].1, Seen::Leave), "and left");
-    let error = walked.file("r/secret").open(&crate::support::cx()).err().expect("refused");
+    let error = walked.file("r/secret").open_whole(&crate::support::cx()).err().expect("refused");
     assert_eq!(error.class(), Class::Denied);
     let attributes = walked.ending.omissions.named();
     assert_eq!(attributes.len(), 1);

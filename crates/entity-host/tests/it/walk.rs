@@ -180,7 +180,7 @@ fn attributes_and_acls_are_read_whole_and_in_order() {
     assert_eq!(xattrs("d/link"), [("trusted.l".to_owned(), b"of the link".to_vec())]);
     assert_eq!(xattrs("d").len(), 1);
     assert_eq!(xattrs("d")[0].0, "system.posix_acl_default");
-    let opened = walked.file("d/f").open(&cx()).expect("open");
+    let opened = walked.file("d/f").open_whole(&cx()).expect("open");
     assert_eq!(opened.metadata().xattrs, walked.entry("d/f").metadata.xattrs);
 }
 
@@ -398,7 +398,7 @@ fn three_thousand_levels_of_long_names_are_walked_and_read() {
                 Visit::Enter(_) => entered += 1,
                 Visit::Leave => left += 1,
                 Visit::File(_, file) => {
-                    let mut opened = file.open(&cx()).expect("open 600 KB of path");
+                    let mut opened = file.open_whole(&cx()).expect("open 600 KB of path");
                     let mut buf = Vec::new();
                     opened.next_piece(&cx(), &mut buf).expect("read");
                     assert_eq!(buf, b"deep");

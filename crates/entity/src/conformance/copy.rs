@@ -2,11 +2,12 @@
 
 use std::thread;
 
-use alidade_model::{Entry, Omission, OmissionKind};
+use alidade_model::{Entry, Metadata, Omission, OmissionKind};
 
+use super::script::SPANNED;
 use crate::{
-    Class, Cx, EntryEnd, EntryNo, Error, OpenFile, Piece, Place, Result, SinkEnding, TreeSink,
-    TreeSource, Verdict, Visit, Want,
+    Carrier, Class, Cx, EntryEnd, EntryNo, Error, OpenFile, Piece, Place, Result, Shelf,
+    SinkEnding, Span, TreeSink, TreeSource, Verdict, Visit, Want,
 };
 
 /// How many events may wait: enough that entries after a directory begin before it is left.
@@ -143,68 +144,115 @@ impl Copy<'_> {
 
 fn contents(cx: &Cx, sink: &dyn TreeSink, waiting: &mut [Waiting]) -> Result<Vec<Omission>> {
     let mut omissions = Vec::new();
+    let (mut carrier, mut other) = (sink.carrier()?, sink.carrier()?);
     for event in waiting {
         let Waiting::Settle(entry) = event else { continue };
-        match entry.content.take() {
-            None => {}
-            Some((file, Want::Holes)) => holes(cx, sink, entry, &*file)?,
-            Some((file, _)) => match content(cx, sink, entry.no, &*file)? {
-                Ok(()) => {}
-                Err(error) => {
-                    sink.complete(cx, entry.no, EntryEnd::Abandoned)?;
-                    let kind = match error.class() {
-                        Class::NotFound => OmissionKind::Vanished,
-                        _ => OmissionKind::Unreadable,
-                    };
-                    let path = entry.path.clone();
-                    omissions.push(Omission { path, kind, reason: error.chain() });
-                }
-            },
+        let Some((file, want)) = entry.content.take() else { continue };
+        if want == Want::Holes {
+            holes(cx, &mut *carrier, entry, &*file)?;
+            continue;
+        }
+        let done = if sink.takes_spans() && file.has_spans() {
+            spans(cx, (&mut *carrier, &mut *other), entry.no, &*file)?
+        } else {
+            content(cx, &mut *carrier, entry.no, &*file)?
+        };
+        if let Err(error) = done {
+            carrier.complete(cx, entry.no, EntryEnd::Abandoned)?;
+            let kind = match error.class() {
+                Class::NotFound => OmissionKind::Vanished,
+                _ => OmissionKind::Unreadable,
+            };
+            let path = entry.path.clone();
+            omissions.push(Omission { path, kind, reason: error.chain() });
         }
     }
+    carrier.flush(cx)?;
     Ok(omissions)
 }
 
 /// Copies one content: the outer error is the sink's and ends the copy, the inner one the source's.
-fn content(cx: &Cx, sink: &dyn TreeSink, no: EntryNo, file: &dyn OpenFile) -> Result<Result<()>> {
+fn content(
+    cx: &Cx,
+    carrier: &mut dyn Carrier,
+    no: EntryNo,
+    file: &dyn OpenFile,
+) -> Result<Result<()>> {
     let mut again = true;
-    let mut buf = Vec::new();
     loop {
-        let mut open = match file.open(cx) {
-            Ok(open) => open,
-            Err(error) => return source_failed(error),
-        };
-        let metadata = Box::new(open.metadata().clone());
-        loop {
-            match open.next_piece(cx, &mut buf) {
-                Ok(Some(piece)) => sink.write(cx, no, piece, &buf)?,
-                Ok(None) => break,
-                Err(error) => return source_failed(error),
-            }
-        }
-        let verdict = match open.finish() {
-            Ok(verdict) => verdict,
-            Err(error) => return source_failed(error),
+        let (metadata, verdict) = match span(cx, carrier, no, (file, Span::WHOLE))? {
+            Ok(read) => read,
+            Err(error) => return Ok(Err(error)),
         };
         if verdict == Verdict::Changed && again {
             again = false;
-            sink.restart(cx, no)?;
+            carrier.restart(cx, no)?;
             continue;
         }
-        sink.complete(cx, no, EntryEnd::Whole(metadata, verdict))?;
+        carrier.complete(cx, no, EntryEnd::Whole(metadata, verdict))?;
         return Ok(Ok(()));
     }
 }
 
-fn source_failed(error: Error) -> Result<Result<()>> {
+/// Copies one content in three spans, the last of them first, through two carriers.
+fn spans(
+    cx: &Cx,
+    (carrier, other): (&mut dyn Carrier, &mut dyn Carrier),
+    no: EntryNo,
+    file: &dyn OpenFile,
+) -> Result<Result<()>> {
+    let (a, b) = (SPANNED / 2, SPANNED - 5);
+    let mut last = None;
+    for (turn, (from, to)) in [(b, u64::MAX), (0, a), (a, b)].into_iter().enumerate() {
+        let carrier: &mut dyn Carrier = if turn % 2 == 0 { &mut *other } else { &mut *carrier };
+        last = Some(match span(cx, carrier, no, (file, Span { from, to }))? {
+            Ok(read) => read,
+            Err(error) => return Ok(Err(error)),
+        });
+        carrier.end_span(cx, no, from)?;
+        carrier.flush(cx)?;
+    }
+    if let Some((metadata, verdict)) = last {
+        carrier.complete(cx, no, EntryEnd::Whole(metadata, verdict))?;
+    }
+    Ok(Ok(()))
+}
+
+/// Carries one span, or the whole file.
+fn span(
+    cx: &Cx,
+    carrier: &mut dyn Carrier,
+    no: EntryNo,
+    (file, span): (&dyn OpenFile, Span),
+) -> Result<Result<(Box<Metadata>, Verdict)>> {
+    let mut buf = Vec::new();
+    let mut open = match file.open(cx, &mut Shelf::default(), span) {
+        Ok(open) => open,
+        Err(error) => return source_failed(error),
+    };
+    let metadata = Box::new(open.metadata().clone());
+    loop {
+        match open.next_piece(cx, &mut buf) {
+            Ok(Some(piece)) => carrier.write(cx, no, piece, &buf)?,
+            Ok(None) => break,
+            Err(error) => return source_failed(error),
+        }
+    }
+    match open.finish() {
+        Ok(verdict) => Ok(Ok((metadata, verdict))),
+        Err(error) => source_failed(error),
+    }
+}
+
+fn source_failed<T>(error: Error) -> Result<Result<T>> {
     if error.class() == Class::Cancelled { Err(error) } else { Ok(Err(error)) }
 }
 
 /// Tells the holes of a content the sink has already.
-fn holes(cx: &Cx, sink: &dyn TreeSink, entry: &Pending, file: &dyn OpenFile) -> Result<()> {
+fn holes(cx: &Cx, carrier: &mut dyn Carrier, entry: &Pending, file: &dyn OpenFile) -> Result<()> {
     for hole in file.holes(cx)? {
-        sink.write(cx, entry.no, Piece::Hole(hole), &[])?;
+        carrier.write(cx, entry.no, Piece::Hole(hole), &[])?;
     }
     let metadata = Box::new(entry.entry.metadata.clone());
-    sink.complete(cx, entry.no, EntryEnd::Whole(metadata, Verdict::Steady))
+    carrier.complete(cx, entry.no, EntryEnd::Whole(metadata, Verdict::Steady))
 }

@@ -126,7 +126,7 @@ fn add(flat: &mut Flat, path: &[Vec<u8>], entry: &Entry, content: Content) {
 }
 
 fn read(cx: &Cx, file: &dyn OpenFile) -> Result<Content> {
-    let mut open = file.open(cx)?;
+    let mut open = file.open_whole(cx)?;
     let mut content = Content::default();
     let mut buf = Vec::new();
     while let Some(piece) = open.next_piece(cx, &mut buf)? {

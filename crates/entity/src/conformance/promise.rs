@@ -66,6 +66,7 @@ promises! {
     HolesAgree => "the holes of a file are those its pieces show",
     ReadsAgree => "an unchanged file reads the same again",
     QuietFileIsSteady => "a file nobody touched is steady",
+    SpansAgree => "a file read in spans is the file read whole",
     FileReadCancels => "reading a file stops as cancelled within a MiB of being told to",
     ExtentsAscend => "extents ascend, are not empty and do not overlap",
     ExtentsEndAtSize => "the extents of a full reading cover the disk and none goes beyond its end",
@@ -90,6 +91,7 @@ promises! {
     SinkDropsAbandoned => "an abandoned entry is not left behind",
     SinkForgetsOnRestart => "content written before a restart is forgotten",
     SinkTakesLastMetadata => "the metadata of a complete file is that of when it was opened",
+    SinkTakesSpans => "a file that comes in spans, out of order and by two carriers, reads back",
     SinkUnfinishedIsNotWhole => "a stream that was not finished does not look whole",
     SinkRefusesExisting => "creating what exists is a conflict",
 }

@@ -13,8 +13,11 @@ use async_trait::async_trait;
 use super::Fidelity;
 use crate::{
     Basis, Class, Cx, Delete, Ending, Error, Lease, OpenFile, Piece, ProtectedEntity, ReadFile,
-    ReadOptions, Reading, Result, Source, TreeSource, Verdict, Visit,
+    ReadOptions, Reading, Result, Shelf, Source, Span, TreeSource, Verdict, Visit,
 };
+
+/// Files from this size on are given in spans where the sink takes them.
+pub(super) const SPANNED: u64 = 1 << 20;
 
 /// A part of a file's content.
 #[derive(Clone, Debug)]
@@ -245,7 +248,14 @@ struct ScriptFile {
 }
 
 impl OpenFile for ScriptFile {
-    fn open(&self, cx: &Cx) -> Result<Box<dyn ReadFile>> {
+    fn has_spans(&self) -> bool {
+        match &*self.takes {
+            [Take::Reads(metadata, _, Verdict::Steady)] => metadata.size >= SPANNED,
+            _ => false,
+        }
+    }
+
+    fn open(&self, cx: &Cx, _shelf: &mut Shelf, span: Span) -> Result<Box<dyn ReadFile>> {
         cx.check()?;
         let number = self.opened.fetch_add(1, Ordering::Relaxed);
         let (metadata, parts, verdict) = match self.takes.get(number).or(self.takes.last()) {
@@ -255,8 +265,8 @@ impl OpenFile for ScriptFile {
             Some(Take::Breaks(metadata, parts)) => (metadata, parts, None),
             Some(Take::Reads(metadata, parts, verdict)) => (metadata, parts, Some(*verdict)),
         };
-        let parts = parts.clone().into();
-        Ok(Box::new(ScriptRead { metadata: metadata.clone(), parts, at: 0, verdict }))
+        let parts = clipped(parts, span).into();
+        Ok(Box::new(ScriptRead { metadata: metadata.clone(), parts, at: span.from, verdict }))
     }
 
     fn holes(&self, _cx: &Cx) -> Result<Vec<Hole>> {
@@ -273,6 +283,24 @@ impl OpenFile for ScriptFile {
         }
         Ok(holes)
     }
+}
+
+/// What of the parts lies in the span.
+fn clipped(parts: &[Part], span: Span) -> Vec<Part> {
+    let mut at = 0;
+    let mut inside = Vec::new();
+    for part in parts {
+        let (from, to) = (span.from.max(at), span.to.min(at + part.len()));
+        if from < to {
+            let index = |place: u64| usize::try_from(place - at).unwrap_or(usize::MAX);
+            inside.push(match part {
+                Part::Hole(_) => Part::Hole(to - from),
+                Part::Data(bytes) => Part::Data(bytes[index(from)..index(to)].to_vec()),
+            });
+        }
+        at += part.len();
+    }
+    inside
 }
 
 struct ScriptRead {

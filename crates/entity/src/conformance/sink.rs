@@ -7,7 +7,7 @@ use alidade_model::{EntityId, Kind, Shape};
 
 use super::copy::copy_tree;
 use super::flat::{Promises, compare, read_back, written};
-use super::script::{Node, Part, Pen, Script, ScriptEntity, Take, bytes};
+use super::script::{Node, Part, Pen, SPANNED, Script, ScriptEntity, Take, bytes};
 use super::{Creates, Fidelity, Promise as P, ReadBack, Report, Suite, Target};
 use crate::{
     Class, CopyMode, CopyOptions, Cx, DiskSink, DiskSource, ProtectedEntity, ReadOptions, Reading,
@@ -149,6 +149,7 @@ fn cases(pen: Pen) -> Vec<Case> {
         abandoned(pen),
         restarted(pen),
         grown(pen),
+        spanned(pen),
     ]
 }
 
@@ -276,6 +277,18 @@ fn grown(pen: Pen) -> Case {
         content: P::SinkTakesLastMetadata,
         ..case("a file that grew", vec![node])
     }
+}
+
+/// Files that come in spans where the sink takes them.
+fn spanned(pen: Pen) -> Case {
+    let size = usize::try_from(SPANNED).unwrap_or(0);
+    let data = |len| Part::Data(bytes(21, len));
+    let nodes = vec![
+        pen.file(b"data", vec![data(size), data(70_000)]),
+        pen.file(b"hole", vec![Part::Hole(SPANNED)]),
+        pen.file(b"mixed", vec![data(1 << 16), Part::Hole(SPANNED), data(200)]),
+    ];
+    Case { entries: P::SinkTakesSpans, content: P::SinkTakesSpans, ..case("files in spans", nodes) }
 }
 
 fn tree_case(

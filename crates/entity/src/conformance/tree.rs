@@ -4,7 +4,9 @@ use alidade_model::{Entry, Hole, Kind, Metadata, Version};
 
 use super::entity::{Content, finish, misshapen};
 use super::{Promise as P, Report, cancelled};
-use crate::{Class, Cx, OpenFile, Piece, ReadFile, Source, TreeSource, Verdict, Visit};
+use crate::{
+    Class, Cx, OpenFile, Piece, ReadFile, Shelf, Source, Span, TreeSource, Verdict, Visit,
+};
 
 /// The largest piece.
 const PIECE: usize = 8 << 20;
@@ -227,11 +229,19 @@ fn versions(walk: &Walk) -> impl Iterator<Item = (&[u8], &Version)> {
 }
 
 fn check_file(cx: &Cx, report: &mut Report, entry: &Entry, file: &dyn OpenFile) {
-    let Some(first) = read(cx, report, entry, file) else { return };
-    let Some(second) = read(cx, report, entry, file) else { return };
+    let Some(first) = read(cx, report, entry, file, &[Span::WHOLE]) else { return };
+    let Some(second) = read(cx, report, entry, file, &[Span::WHOLE]) else { return };
     report.expect(P::ReadsAgree, first == second, || {
         format!("{}: {first:?}, then {second:?}", shown(entry))
     });
+    if file.has_spans() {
+        let (a, b) = (first.size / 3, first.size / 2);
+        let spans = [(0, a), (a, b), (b, u64::MAX)].map(|(from, to)| Span { from, to });
+        let Some(joined) = read(cx, report, entry, file, &spans) else { return };
+        report.expect(P::SpansAgree, first == joined, || {
+            format!("{}: {first:?}, in spans {joined:?}", shown(entry))
+        });
+    }
     if let Some(holes) = report.take(P::HolesAgree, "ask for holes", file.holes(cx)) {
         let ascend = holes.windows(2).all(|pair| pair[0].at + pair[0].len <= pair[1].at);
         let agree = ascend && merged(&holes) == first.holes;
@@ -251,11 +261,35 @@ struct Contents {
     holes: Vec<Hole>,
 }
 
-fn read(cx: &Cx, report: &mut Report, entry: &Entry, file: &dyn OpenFile) -> Option<Contents> {
-    let mut open = report.take(P::FileOpens, &shown(entry), file.open(cx))?;
+/// Reads the spans of a file one after the other.
+fn read(
+    cx: &Cx,
+    report: &mut Report,
+    entry: &Entry,
+    file: &dyn OpenFile,
+    spans: &[Span],
+) -> Option<Contents> {
+    let mut contents = Contents { size: 0, sum: 0xcbf2_9ce4_8422_2325, holes: Vec::new() };
+    for span in spans {
+        read_span(cx, report, entry, (file, *span), &mut contents)?;
+    }
+    contents.holes = merged(&contents.holes);
+    Some(contents)
+}
+
+fn read_span(
+    cx: &Cx,
+    report: &mut Report,
+    entry: &Entry,
+    (file, span): (&dyn OpenFile, Span),
+    contents: &mut Contents,
+) -> Option<()> {
+    let mut shelf = Shelf::default();
+    file.announce(&mut shelf);
+    let opened = file.open(cx, &mut shelf, span);
+    let mut open = report.take(P::FileOpens, &shown(entry), opened)?;
     let meta = open.metadata().clone();
     report.expect(P::WalkKindsFit, meta.kind == Kind::File, || shown(entry));
-    let mut contents = Contents { size: 0, sum: 0xcbf2_9ce4_8422_2325, holes: Vec::new() };
     let mut buf = Vec::new();
     while let Some(piece) = step(cx, report, &mut *open, &mut buf)? {
         let (at, len) = match piece {
@@ -283,15 +317,15 @@ fn read(cx: &Cx, report: &mut Report, entry: &Entry, file: &dyn OpenFile) -> Opt
         }
         contents.size = at.saturating_add(len);
     }
-    report.expect(P::PiecesEndAtSize, contents.size == meta.size, || {
+    let end = meta.size.min(span.to);
+    report.expect(P::PiecesEndAtSize, contents.size == end, || {
         format!("{}: pieces end at {}, size {}", shown(entry), contents.size, meta.size)
     });
     let verdict = report.take(P::QuietFileIsSteady, "finish a file", open.finish())?;
     report.expect(P::QuietFileIsSteady, verdict == Verdict::Steady, || {
         format!("{}: {verdict:?}", shown(entry))
     });
-    contents.holes = merged(&contents.holes);
-    Some(contents)
+    Some(())
 }
 
 /// Reads a piece into a buffer that still holds something, as it does in the engine.
@@ -319,7 +353,7 @@ fn merged(holes: &[Hole]) -> Vec<Hole> {
 }
 
 fn file_cancels(cx: &Cx, report: &mut Report, file: &dyn OpenFile) {
-    let Some(mut open) = report.take(P::FileOpens, "open a file again", file.open(cx)) else {
+    let Some(mut open) = report.take(P::FileOpens, "open a file again", file.open_whole(cx)) else {
         return;
     };
     let stopped = cancelled(cx);

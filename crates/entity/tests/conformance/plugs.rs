@@ -208,7 +208,7 @@ fn file(cx: &Cx, tree: &EtagTree, name: &[u8]) -> Box<dyn alidade_entity::OpenFi
 }
 
 fn verdict(cx: &Cx, file: &dyn alidade_entity::OpenFile) -> Verdict {
-    let mut open = file.open(cx).unwrap();
+    let mut open = file.open_whole(cx).unwrap();
     while open.next_piece(cx, &mut Vec::new()).unwrap().is_some() {}
     open.finish().unwrap()
 }
@@ -224,6 +224,6 @@ fn files_vanish_change_and_grow_when_they_are_told_to() {
     assert_eq!(verdict(cx, &*large), Verdict::Changed);
     assert_eq!(verdict(cx, &*large), Verdict::Steady);
     assert_eq!(verdict(cx, &*file(cx, &tree, b"a.b")), Verdict::Grew);
-    let gone = file(cx, &tree, b"x").open(cx).err().unwrap();
+    let gone = file(cx, &tree, b"x").open_whole(cx).err().unwrap();
     assert_eq!(gone.class(), Class::NotFound);
 }

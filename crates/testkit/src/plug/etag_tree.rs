@@ -3,10 +3,10 @@ use std::collections::{BTreeMap, btree_map};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alidade_entity::{
-    Basis, Capability, Class, CopyOptions, Cursor, Cx, Delete, Ending, EntryEnd, EntryNo, Error,
-    Lease, OpenFile, Page, Params, Piece, Place, ProtectedEntity, ProtectedEntityType, ReadFile,
-    ReadOptions, Reading, RestorePlan, Result, Sink, SinkEnding, Source, TreeSink, TreeSource,
-    Verdict, Visit, Want,
+    Basis, Capability, Carrier, Class, CopyOptions, Cursor, Cx, Delete, Ending, EntryEnd, EntryNo,
+    Error, Lease, OpenFile, Page, Params, Piece, Place, ProtectedEntity, ProtectedEntityType,
+    ReadFile, ReadOptions, Reading, RestorePlan, Result, Sink, SinkEnding, Source, Span, TreeSink,
+    TreeSource, Verdict, Visit, Want,
 };
 use alidade_model::{
     Component, Consistency, ContentName, EntityId, EntityInfo, Entry, Exclusions, Hole, Kind,
@@ -468,7 +468,16 @@ impl Object {
 }
 
 impl OpenFile for Object {
-    fn open(&self, cx: &Cx) -> Result<Box<dyn ReadFile>> {
+    fn has_spans(&self) -> bool {
+        true
+    }
+
+    fn open(
+        &self,
+        cx: &Cx,
+        _shelf: &mut alidade_entity::Shelf,
+        span: Span,
+    ) -> Result<Box<dyn ReadFile>> {
         cx.check()?;
         let mut state = self.kind.lock();
         let file = state.find(&self.id, &self.path).ok_or_else(|| self.absent())?;
@@ -483,10 +492,10 @@ impl OpenFile for Object {
             etag: file.etag,
             surprise: file.surprises.pop(),
             happened: None,
-            parts: file.parts.clone(),
+            parts: clipped(&file.parts, span),
             part: 0,
             inside: 0,
-            at: 0,
+            at: span.from,
         }))
     }
 
@@ -504,6 +513,27 @@ impl OpenFile for Object {
         }
         Ok(holes)
     }
+}
+
+/// What of the parts lies in the span.
+fn clipped(parts: &Arc<[Part]>, span: Span) -> Arc<[Part]> {
+    if span == Span::WHOLE {
+        return Arc::clone(parts);
+    }
+    let mut at = 0;
+    let mut inside = Vec::new();
+    for part in parts.iter() {
+        let (from, to) = (span.from.max(at), span.to.min(at + part.len()));
+        if from < to {
+            let index = |place: u64| usize::try_from(place - at).expect("a part is in memory");
+            inside.push(match part {
+                Part::Hole(_) => Part::Hole(to - from),
+                Part::Data(bytes) => Part::Data(bytes[index(from)..index(to)].to_vec()),
+            });
+        }
+        at += part.len();
+    }
+    inside.into()
 }
 
 struct ReadObject {
@@ -577,7 +607,8 @@ struct Begun {
     parent: Option<EntryNo>,
     name: Vec<u8>,
     metadata: Metadata,
-    parts: Vec<Part>,
+    /// By where they begin.
+    parts: BTreeMap<u64, Part>,
     abandoned: bool,
 }
 
@@ -597,6 +628,7 @@ fn nodes(begun: &mut BTreeMap<EntryNo, Begun>, parent: Option<EntryNo>) -> Vec<N
     for no in inside {
         let Some(entry) = begun.remove(&no).filter(|entry| !entry.abandoned) else { continue };
         let Begun { name, metadata, parts, .. } = entry;
+        let parts = parts.into_values().collect();
         out.push(Node { name, metadata, parts, nodes: nodes(begun, Some(no)) });
     }
     out
@@ -609,7 +641,7 @@ impl TreeSink for NewTree {
             parent: place.parent,
             name: entry.name.clone(),
             metadata: entry.metadata.clone(),
-            parts: Vec::new(),
+            parts: BTreeMap::new(),
             abandoned: false,
         };
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(place.no, begun);
@@ -617,22 +649,12 @@ impl TreeSink for NewTree {
         Ok(if file { Want::Content } else { Want::Nothing })
     }
 
-    fn write(&self, cx: &Cx, no: EntryNo, piece: Piece, data: &[u8]) -> Result<()> {
-        self.with(cx, no, |entry| match piece {
-            Piece::Data { .. } => entry.parts.push(Part::Data(data.to_vec())),
-            Piece::Hole(hole) => entry.parts.push(Part::Hole(hole.len)),
-        })
+    fn carrier(&self) -> Result<Box<dyn Carrier + '_>> {
+        Ok(Box::new(self))
     }
 
-    fn restart(&self, cx: &Cx, no: EntryNo) -> Result<()> {
-        self.with(cx, no, |entry| entry.parts.clear())
-    }
-
-    fn complete(&self, cx: &Cx, no: EntryNo, end: EntryEnd) -> Result<()> {
-        self.with(cx, no, |entry| match end {
-            EntryEnd::Whole(metadata, _) => entry.metadata = *metadata,
-            EntryEnd::Abandoned => entry.abandoned = true,
-        })
+    fn takes_spans(&self) -> bool {
+        true
     }
 
     fn settle(&self, cx: &Cx, no: EntryNo) -> Result<()> {
@@ -653,5 +675,36 @@ impl TreeSink for NewTree {
         let nodes = nodes(&mut begun, None);
         self.kind.add(&self.target, nodes);
         Ok(SinkEnding::default())
+    }
+}
+
+impl Carrier for &NewTree {
+    fn write(&mut self, cx: &Cx, no: EntryNo, piece: Piece, data: &[u8]) -> Result<()> {
+        let (at, part) = match piece {
+            Piece::Data { at } => (at, Part::Data(data.to_vec())),
+            Piece::Hole(hole) => (hole.at, Part::Hole(hole.len)),
+        };
+        self.with(cx, no, |entry| {
+            entry.parts.insert(at, part);
+        })
+    }
+
+    fn restart(&mut self, cx: &Cx, no: EntryNo) -> Result<()> {
+        self.with(cx, no, |entry| entry.parts.clear())
+    }
+
+    fn end_span(&mut self, cx: &Cx, no: EntryNo, _from: u64) -> Result<()> {
+        self.with(cx, no, |_spanned| {})
+    }
+
+    fn complete(&mut self, cx: &Cx, no: EntryNo, end: EntryEnd) -> Result<()> {
+        self.with(cx, no, |entry| match end {
+            EntryEnd::Whole(metadata, _) => entry.metadata = *metadata,
+            EntryEnd::Abandoned => entry.abandoned = true,
+        })
+    }
+
+    fn flush(&mut self, cx: &Cx) -> Result<()> {
+        cx.check()
     }
 }

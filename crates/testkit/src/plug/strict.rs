@@ -2,7 +2,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-use alidade_entity::{Cx, EntryEnd, EntryNo, Piece, Place, Result, SinkEnding, TreeSink, Want};
+use alidade_entity::{
+    Carrier, Cx, EntryEnd, EntryNo, Piece, Place, Result, SinkEnding, TreeSink, Want,
+};
 use alidade_model::{Entry, Kind, Omission};
 
 /// The largest piece.
@@ -39,8 +41,21 @@ struct Line {
     kind: Kind,
     /// `None` until the wrapped sink said so.
     want: Option<Want>,
-    at: u64,
+    /// The spans that were ended: where each begins, where it ends.
+    spans: BTreeMap<u64, u64>,
     complete: bool,
+    /// What carriers may still hold back of it.
+    held: usize,
+}
+
+/// Watches over one carrier.
+struct StrictCarrier<'a, S> {
+    strict: &'a StrictTreeSink<S>,
+    carrier: Box<dyn Carrier + 'a>,
+    /// The file it is at, where that began, and where its next piece begins.
+    at: Option<(EntryNo, u64, u64)>,
+    /// What it may hold back.
+    held: Vec<EntryNo>,
 }
 
 impl<S> StrictTreeSink<S> {
@@ -82,7 +97,10 @@ impl Ledger {
             self.last_names.push(None);
         }
         self.unsettled.push_back(no);
-        self.entries.insert(no, Line { place, kind, want: None, at: 0, complete: false });
+        self.entries.insert(
+            no,
+            Line { place, kind, want: None, spans: BTreeMap::new(), complete: false, held: 0 },
+        );
     }
 
     fn line(&mut self, no: EntryNo) -> &mut Line {
@@ -98,37 +116,39 @@ impl Ledger {
         line
     }
 
-    fn write(&mut self, no: EntryNo, piece: Piece, data: &[u8]) {
+    /// Checks a piece by itself; returns where it begins and ends.
+    fn piece(&mut self, no: EntryNo, piece: Piece, data: &[u8]) -> (u64, u64) {
         let line = self.coming(no);
-        let (at, len) = match piece {
+        match piece {
             Piece::Data { at } => {
                 assert!(!data.is_empty() && data.len() <= PIECE, "{} bytes of {no:?}", data.len());
                 assert!(line.want == Some(Want::Content), "{no:?} wants its holes alone");
-                (at, data.len() as u64)
+                (at, at + data.len() as u64)
             }
             Piece::Hole(hole) => {
                 assert!(data.is_empty() && hole.len > 0, "{hole:?} of {no:?}");
-                (hole.at, hole.len)
+                (hole.at, hole.at + hole.len)
             }
-        };
-        match line.want {
-            Some(Want::Content) => assert!(at == line.at, "{no:?}: {at} after {}", line.at),
-            _ => assert!(at >= line.at, "{no:?}: a hole at {at} before {}", line.at),
         }
-        line.at = at + len;
     }
 
-    fn complete(&mut self, no: EntryNo, end: &EntryEnd) {
+    /// `at` is where the file ends that a carrier wrote whole.
+    fn complete(&mut self, no: EntryNo, at: Option<u64>, end: &EntryEnd) {
         let line = self.coming(no);
-        if let EntryEnd::Whole(metadata, _) = end {
-            assert!(metadata.kind == Kind::File, "{no:?} is complete as {metadata:?}");
-            let whole = match line.want {
-                Some(Want::Content) => line.at == metadata.size,
-                _ => line.at <= metadata.size,
-            };
-            assert!(whole, "{no:?} ends at {}, its size is {}", line.at, metadata.size);
-        }
         line.complete = true;
+        let EntryEnd::Whole(metadata, _) = end else { return };
+        assert!(metadata.kind == Kind::File, "{no:?} is complete as {metadata:?}");
+        assert!(line.held == 0, "{no:?} is complete, and spans of it are not flushed");
+        let mut written = at.unwrap_or(0);
+        for (from, to) in &line.spans {
+            assert!(*from == written, "{no:?}: a span from {from} after {written}");
+            written = *to;
+        }
+        let whole = match line.want {
+            Some(Want::Content) => written == metadata.size,
+            _ => written <= metadata.size,
+        };
+        assert!(whole, "{no:?} ends at {written}, its size is {}", metadata.size);
     }
 
     fn settle(&mut self, no: EntryNo) {
@@ -138,6 +158,7 @@ impl Ledger {
         let entered = self.entered.last().copied();
         let line = self.line(no);
         assert!(line.complete || line.want == Some(Want::Nothing), "{no:?} is not complete");
+        assert!(line.held == 0, "{no:?} is settled, and its carrier was not flushed");
         let parent = line.place.parent;
         assert!(parent == entered, "{no:?} is settled in {entered:?}, it is in {parent:?}");
         if line.kind == Kind::Directory {
@@ -181,19 +202,13 @@ impl<S: TreeSink> TreeSink for StrictTreeSink<S> {
         Ok(want)
     }
 
-    fn write(&self, cx: &Cx, no: EntryNo, piece: Piece, data: &[u8]) -> Result<()> {
-        self.ledger().write(no, piece, data);
-        self.sink.write(cx, no, piece, data)
+    fn carrier(&self) -> Result<Box<dyn Carrier + '_>> {
+        let carrier = self.sink.carrier()?;
+        Ok(Box::new(StrictCarrier { strict: self, carrier, at: None, held: Vec::new() }))
     }
 
-    fn restart(&self, cx: &Cx, no: EntryNo) -> Result<()> {
-        self.ledger().coming(no).at = 0;
-        self.sink.restart(cx, no)
-    }
-
-    fn complete(&self, cx: &Cx, no: EntryNo, end: EntryEnd) -> Result<()> {
-        self.ledger().complete(no, &end);
-        self.sink.complete(cx, no, end)
+    fn takes_spans(&self) -> bool {
+        self.sink.takes_spans()
     }
 
     fn settle(&self, cx: &Cx, no: EntryNo) -> Result<()> {
@@ -222,6 +237,74 @@ impl<S: TreeSink> TreeSink for StrictTreeSink<S> {
     }
 }
 
+impl<S: TreeSink> Carrier for StrictCarrier<'_, S> {
+    fn write(&mut self, cx: &Cx, no: EntryNo, piece: Piece, data: &[u8]) -> Result<()> {
+        let mut ledger = self.strict.ledger();
+        let (from, to) = ledger.piece(no, piece, data);
+        let line = ledger.coming(no);
+        match self.at.filter(|(file, ..)| *file == no) {
+            Some((_, _, at)) if line.want == Some(Want::Holes) => {
+                assert!(from >= at, "{no:?}: a hole at {from} before {at}");
+            }
+            Some((_, _, at)) => assert!(from == at, "{no:?}: {from} after {at}"),
+            None if line.want == Some(Want::Holes) => {}
+            None => {
+                let may = from == 0 || self.strict.sink.takes_spans();
+                assert!(may, "{no:?} begins at {from}");
+            }
+        }
+        let began = self.at.filter(|(file, ..)| *file == no).map_or(from, |(_, began, _)| began);
+        self.at = Some((no, began, to));
+        drop(ledger);
+        self.carrier.write(cx, no, piece, data)
+    }
+
+    fn restart(&mut self, cx: &Cx, no: EntryNo) -> Result<()> {
+        self.strict.ledger().coming(no).spans.clear();
+        self.at = None;
+        self.carrier.restart(cx, no)
+    }
+
+    fn end_span(&mut self, cx: &Cx, no: EntryNo, from: u64) -> Result<()> {
+        let (began, to) = match self.at.take() {
+            Some((file, began, to)) if file == no => (began, to),
+            _ => (from, from),
+        };
+        assert!(began == from, "{no:?}: a span from {began} is ended as one from {from}");
+        {
+            let mut ledger = self.strict.ledger();
+            let line = ledger.coming(no);
+            line.held += 1;
+            if to > from {
+                let other = line.spans.insert(from, to);
+                assert!(other.is_none(), "{no:?}: the span from {from} was ended twice");
+            }
+        }
+        self.held.push(no);
+        self.carrier.end_span(cx, no, from)
+    }
+
+    fn complete(&mut self, cx: &Cx, no: EntryNo, end: EntryEnd) -> Result<()> {
+        let at = self.at.take().filter(|(file, ..)| *file == no).map(|(.., to)| to);
+        {
+            let mut ledger = self.strict.ledger();
+            ledger.complete(no, at, &end);
+            ledger.line(no).held += 1;
+        }
+        self.held.push(no);
+        self.carrier.complete(cx, no, end)
+    }
+
+    fn flush(&mut self, cx: &Cx) -> Result<()> {
+        self.carrier.flush(cx)?;
+        let mut ledger = self.strict.ledger();
+        for no in self.held.drain(..) {
+            ledger.line(no).held -= 1;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -232,22 +315,37 @@ mod tests {
     use super::*;
     use crate::TestCx;
 
-    /// Wants the content of every file, and keeps nothing.
-    struct Anything;
+    /// Wants the content of every file, in spans or not, and keeps nothing.
+    struct Anything(bool);
+
+    impl Carrier for &Anything {
+        fn write(&mut self, _cx: &Cx, _no: EntryNo, _piece: Piece, _data: &[u8]) -> Result<()> {
+            Ok(())
+        }
+        fn restart(&mut self, _cx: &Cx, _no: EntryNo) -> Result<()> {
+            Ok(())
+        }
+        fn end_span(&mut self, _cx: &Cx, _no: EntryNo, _from: u64) -> Result<()> {
+            Ok(())
+        }
+        fn complete(&mut self, _cx: &Cx, _no: EntryNo, _end: EntryEnd) -> Result<()> {
+            Ok(())
+        }
+        fn flush(&mut self, _cx: &Cx) -> Result<()> {
+            Ok(())
+        }
+    }
 
     impl TreeSink for Anything {
         fn begin(&self, _cx: &Cx, _place: Place, entry: &Entry) -> Result<Want> {
             let file = entry.metadata.kind == Kind::File;
             Ok(if file { Want::Content } else { Want::Nothing })
         }
-        fn write(&self, _cx: &Cx, _no: EntryNo, _piece: Piece, _data: &[u8]) -> Result<()> {
-            Ok(())
+        fn carrier(&self) -> Result<Box<dyn Carrier + '_>> {
+            Ok(Box::new(self))
         }
-        fn restart(&self, _cx: &Cx, _no: EntryNo) -> Result<()> {
-            Ok(())
-        }
-        fn complete(&self, _cx: &Cx, _no: EntryNo, _end: EntryEnd) -> Result<()> {
-            Ok(())
+        fn takes_spans(&self) -> bool {
+            self.0
         }
         fn settle(&self, _cx: &Cx, _no: EntryNo) -> Result<()> {
             Ok(())
@@ -269,6 +367,9 @@ mod tests {
         File(u64, Option<u64>, &'static str),
         Write(u64, u64, usize),
         Restart(u64),
+        EndSpan(u64, u64),
+        Complete(u64, u64),
+        Flush(u64),
         Whole(u64, u64),
         Abandon(u64),
         Settle(u64),
@@ -277,8 +378,20 @@ mod tests {
     }
     use Call::*;
 
-    fn play(calls: &[Call]) {
-        let (test, sink) = (TestCx::seeded(1), StrictTreeSink::new(Anything));
+    type Ways<'a> = BTreeMap<u64, Box<dyn Carrier + 'a>>;
+
+    fn way<'a, 'w>(
+        ways: &'w mut Ways<'a>,
+        sink: &'a StrictTreeSink<Anything>,
+        no: u64,
+    ) -> &'w mut dyn Carrier {
+        &mut **ways.entry(no).or_insert_with(|| sink.carrier().unwrap())
+    }
+
+    /// Plays calls; each file has a carrier of its own.
+    fn play(spans: bool, calls: &[Call]) {
+        let (test, sink) = (TestCx::seeded(1), StrictTreeSink::new(Anything(spans)));
+        let mut carriers = Ways::new();
         let cx = test.cx();
         let begin = |no, parent: Option<u64>, name: &str, kind| {
             let metadata = Metadata::of(kind, 0o644);
@@ -286,19 +399,37 @@ mod tests {
             sink.begin(cx, Place { no: EntryNo(no), parent: parent.map(EntryNo) }, &entry).unwrap();
         };
         for call in calls {
+            let whole = |size| {
+                let metadata = Metadata { size, ..Metadata::of(Kind::File, 0o644) };
+                EntryEnd::Whole(Box::new(metadata), Verdict::Steady)
+            };
             match *call {
                 Directory(no, parent, name) => begin(no, parent, name, Kind::Directory),
                 File(no, parent, name) => begin(no, parent, name, Kind::File),
                 Write(no, at, len) => {
-                    sink.write(cx, EntryNo(no), Piece::Data { at }, &vec![1; len]).unwrap();
+                    let data = vec![1; len];
+                    way(&mut carriers, &sink, no)
+                        .write(cx, EntryNo(no), Piece::Data { at }, &data)
+                        .unwrap();
                 }
-                Restart(no) => sink.restart(cx, EntryNo(no)).unwrap(),
+                Restart(no) => way(&mut carriers, &sink, no).restart(cx, EntryNo(no)).unwrap(),
+                EndSpan(no, from) => {
+                    way(&mut carriers, &sink, no).end_span(cx, EntryNo(no), from).unwrap()
+                }
+                Complete(no, size) => {
+                    way(&mut carriers, &sink, no).complete(cx, EntryNo(no), whole(size)).unwrap()
+                }
+                Flush(no) => way(&mut carriers, &sink, no).flush(cx).unwrap(),
                 Whole(no, size) => {
-                    let metadata = Metadata { size, ..Metadata::of(Kind::File, 0o644) };
-                    let end = EntryEnd::Whole(Box::new(metadata), Verdict::Steady);
-                    sink.complete(cx, EntryNo(no), end).unwrap();
+                    way(&mut carriers, &sink, no).complete(cx, EntryNo(no), whole(size)).unwrap();
+                    way(&mut carriers, &sink, no).flush(cx).unwrap();
                 }
-                Abandon(no) => sink.complete(cx, EntryNo(no), EntryEnd::Abandoned).unwrap(),
+                Abandon(no) => {
+                    way(&mut carriers, &sink, no)
+                        .complete(cx, EntryNo(no), EntryEnd::Abandoned)
+                        .unwrap();
+                    way(&mut carriers, &sink, no).flush(cx).unwrap();
+                }
                 Settle(no) => sink.settle(cx, EntryNo(no)).unwrap(),
                 Leave(no) => sink.leave(cx, EntryNo(no)).unwrap(),
                 Finish => drop(sink.finish(cx).unwrap()),
@@ -308,8 +439,12 @@ mod tests {
 
     #[test]
     fn calls_in_order_pass() {
-        play(&[Finish]);
-        play(&[
+        play(false, &[Finish]);
+        let spans = [Write(0, 7, 2), EndSpan(0, 7), Write(0, 0, 7), EndSpan(0, 0), EndSpan(0, 9)];
+        let spans =
+            [&[File(0, None, "a")], &spans[..], &[Flush(0), Whole(0, 9), Settle(0), Finish]];
+        play(true, &spans.concat());
+        let calls = [
             Directory(0, None, "a"),
             File(1, Some(0), "x"),
             File(2, None, "b"),
@@ -324,7 +459,9 @@ mod tests {
             Leave(0),
             Settle(2),
             Finish,
-        ]);
+        ];
+        play(false, &calls);
+        play(true, &calls);
     }
 
     #[test]
@@ -349,6 +486,20 @@ mod tests {
             &[file, Whole(0, 0), Restart(0)],
             &[file, Whole(0, 0), Whole(0, 0)],
             &[file, Settle(0)],
+            &[file, Complete(0, 0), Settle(0)],
+            &[file, Write(0, 0, 2), EndSpan(0, 1)],
+            &[file, Write(0, 0, 2), EndSpan(0, 0), Complete(0, 2)],
+            &[file, Write(0, 0, 2), EndSpan(0, 0), Flush(0), Complete(0, 3)],
+            &[file, Write(0, 0, 2), EndSpan(0, 0), Write(0, 0, 2), EndSpan(0, 0)],
+            &[
+                file,
+                Write(0, 0, 2),
+                EndSpan(0, 0),
+                Write(0, 3, 2),
+                EndSpan(0, 3),
+                Flush(0),
+                Complete(0, 5),
+            ],
             &[file, Whole(0, 0), Settle(0), Settle(0)],
             &[file, File(1, None, "b"), Whole(0, 0), Whole(1, 0), Settle(1)],
             &[directory, Leave(0)],
@@ -361,7 +512,8 @@ mod tests {
             &[Finish, file],
         ];
         for calls in cases {
-            let played = catch_unwind(AssertUnwindSafe(|| play(calls)));
+            let spans = calls.iter().any(|call| matches!(call, EndSpan(..)));
+            let played = catch_unwind(AssertUnwindSafe(|| play(spans, calls)));
             assert!(played.is_err(), "{calls:?} went through");
         }
     }

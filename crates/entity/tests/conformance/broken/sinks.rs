@@ -5,8 +5,8 @@ use std::sync::Mutex;
 
 use alidade_entity::conformance::Promise as P;
 use alidade_entity::{
-    Class, Cx, DiskSink, EntryEnd, EntryNo, Piece, Place, Result, Sink, SinkEnding, StreamSink,
-    TreeSink, Verdict, Want,
+    Carrier, Class, Cx, DiskSink, EntryEnd, EntryNo, Piece, Place, Result, Sink, SinkEnding,
+    StreamSink, TreeSink, Verdict, Want,
 };
 use alidade_model::{Entry, Metadata, Omission};
 
@@ -31,6 +31,13 @@ struct Begun {
     metadata: Metadata,
     written: u64,
     stale: bool,
+    /// It did not begin at 0.
+    in_spans: bool,
+}
+
+struct Way<'a> {
+    tree: &'a Tree,
+    carrier: Box<dyn Carrier + 'a>,
 }
 
 impl TreeSink for Tree {
@@ -40,64 +47,19 @@ impl TreeSink for Tree {
             entry.metadata.mtime.nanos = 0;
         }
         let metadata = entry.metadata.clone();
-        self.begun.lock().unwrap().insert(place.no, Begun { metadata, written: 0, stale: false });
+        self.begun
+            .lock()
+            .unwrap()
+            .insert(place.no, Begun { metadata, written: 0, stale: false, in_spans: false });
         self.sink.begin(cx, place, &entry)
     }
 
-    fn write(&self, cx: &Cx, no: EntryNo, piece: Piece, data: &[u8]) -> Result<()> {
-        if self.begun.lock().unwrap()[&no].stale {
-            return Ok(());
-        }
-        let mut data = data.to_vec();
-        let len = match piece {
-            Piece::Data { .. } => data.len() as u64,
-            Piece::Hole(hole) => hole.len,
-        };
-        self.begun.lock().unwrap().get_mut(&no).unwrap().written += len;
-        match (self.breaks, piece) {
-            (P::SinkKeepsContent, Piece::Data { .. }) => data[0] ^= 1,
-            (P::SinkKeepsHoles, Piece::Hole(hole)) => {
-                let zeros = vec![0; 1 << 16];
-                for at in (0..hole.len).step_by(zeros.len()) {
-                    let part = &zeros[..zeros.len().min(usize::try_from(hole.len - at).unwrap())];
-                    self.sink.write(cx, no, Piece::Data { at: hole.at + at }, part)?;
-                }
-                return Ok(());
-            }
-            _ => {}
-        }
-        self.sink.write(cx, no, piece, &data)
+    fn carrier(&self) -> Result<Box<dyn Carrier + '_>> {
+        Ok(Box::new(Way { tree: self, carrier: self.sink.carrier()? }))
     }
 
-    fn restart(&self, cx: &Cx, no: EntryNo) -> Result<()> {
-        let mut begun = self.begun.lock().unwrap();
-        let begun = begun.get_mut(&no).unwrap();
-        if self.breaks == P::SinkForgetsOnRestart {
-            begun.stale = true;
-            return Ok(());
-        }
-        begun.written = 0;
-        self.sink.restart(cx, no)
-    }
-
-    fn complete(&self, cx: &Cx, no: EntryNo, end: EntryEnd) -> Result<()> {
-        let begun = self.begun.lock().unwrap();
-        let Begun { metadata: met, written, stale } = &begun[&no];
-        let end = match (self.breaks, end) {
-            (P::SinkDropsAbandoned, EntryEnd::Abandoned) => {
-                let metadata = Metadata { size: *written, ..met.clone() };
-                EntryEnd::Whole(Box::new(metadata), Verdict::Steady)
-            }
-            (P::SinkForgetsOnRestart, EntryEnd::Whole(metadata, verdict)) if *stale => {
-                EntryEnd::Whole(Box::new(Metadata { size: *written, ..*metadata }), verdict)
-            }
-            (P::SinkTakesLastMetadata, EntryEnd::Whole(metadata, verdict)) => {
-                let metadata = Metadata { size: metadata.size, ..met.clone() };
-                EntryEnd::Whole(Box::new(metadata), verdict)
-            }
-            (_, end) => end,
-        };
-        self.sink.complete(cx, no, end)
+    fn takes_spans(&self) -> bool {
+        self.sink.takes_spans()
     }
 
     fn settle(&self, cx: &Cx, no: EntryNo) -> Result<()> {
@@ -117,6 +79,83 @@ impl TreeSink for Tree {
             P::SinkTakesEverything => Err(error(Class::Failed)),
             _ => self.sink.finish(cx),
         }
+    }
+}
+
+impl Carrier for Way<'_> {
+    fn write(&mut self, cx: &Cx, no: EntryNo, piece: Piece, data: &[u8]) -> Result<()> {
+        if self.tree.begun.lock().unwrap()[&no].stale {
+            return Ok(());
+        }
+        let mut data = data.to_vec();
+        let len = match piece {
+            Piece::Data { .. } => data.len() as u64,
+            Piece::Hole(hole) => hole.len,
+        };
+        let in_spans = {
+            let mut begun = self.tree.begun.lock().unwrap();
+            let begun = begun.get_mut(&no).unwrap();
+            let at = match piece {
+                Piece::Data { at } => at,
+                Piece::Hole(hole) => hole.at,
+            };
+            begun.in_spans |= begun.written == 0 && at > 0;
+            begun.written += len;
+            begun.in_spans
+        };
+        match (self.tree.breaks, piece) {
+            (P::SinkKeepsContent, Piece::Data { .. }) => data[0] ^= 1,
+            (P::SinkTakesSpans, Piece::Data { .. }) if in_spans => data[0] ^= 1,
+            (P::SinkKeepsHoles, Piece::Hole(hole)) => {
+                let zeros = vec![0; 1 << 16];
+                for at in (0..hole.len).step_by(zeros.len()) {
+                    let part = &zeros[..zeros.len().min(usize::try_from(hole.len - at).unwrap())];
+                    self.carrier.write(cx, no, Piece::Data { at: hole.at + at }, part)?;
+                }
+                return Ok(());
+            }
+            _ => {}
+        }
+        self.carrier.write(cx, no, piece, &data)
+    }
+
+    fn restart(&mut self, cx: &Cx, no: EntryNo) -> Result<()> {
+        let mut begun = self.tree.begun.lock().unwrap();
+        let begun = begun.get_mut(&no).unwrap();
+        if self.tree.breaks == P::SinkForgetsOnRestart {
+            begun.stale = true;
+            return Ok(());
+        }
+        begun.written = 0;
+        self.carrier.restart(cx, no)
+    }
+
+    fn complete(&mut self, cx: &Cx, no: EntryNo, end: EntryEnd) -> Result<()> {
+        let begun = self.tree.begun.lock().unwrap();
+        let Begun { metadata: met, written, stale, .. } = &begun[&no];
+        let end = match (self.tree.breaks, end) {
+            (P::SinkDropsAbandoned, EntryEnd::Abandoned) => {
+                let metadata = Metadata { size: *written, ..met.clone() };
+                EntryEnd::Whole(Box::new(metadata), Verdict::Steady)
+            }
+            (P::SinkForgetsOnRestart, EntryEnd::Whole(metadata, verdict)) if *stale => {
+                EntryEnd::Whole(Box::new(Metadata { size: *written, ..*metadata }), verdict)
+            }
+            (P::SinkTakesLastMetadata, EntryEnd::Whole(metadata, verdict)) => {
+                let metadata = Metadata { size: metadata.size, ..met.clone() };
+                EntryEnd::Whole(Box::new(metadata), verdict)
+            }
+            (_, end) => end,
+        };
+        self.carrier.complete(cx, no, end)
+    }
+
+    fn end_span(&mut self, cx: &Cx, no: EntryNo, from: u64) -> Result<()> {
+        self.carrier.end_span(cx, no, from)
+    }
+
+    fn flush(&mut self, cx: &Cx) -> Result<()> {
+        self.carrier.flush(cx)
     }
 }
 

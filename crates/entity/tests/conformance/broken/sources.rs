@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use alidade_entity::conformance::Promise as P;
 use alidade_entity::{
-    Class, Cx, DiskSource, Extent, OpenFile, Piece, ReadFile, Result, Source, StreamSource,
-    TreeSource, Verdict, Visit,
+    Class, Cx, DiskSource, Extent, OpenFile, Piece, ReadFile, Result, Shelf, Source, Span,
+    StreamSource, TreeSource, Verdict, Visit,
 };
 use alidade_model::{Entry, Hole, Kind, Metadata, Omission, OmissionKind, Version};
 
@@ -119,17 +119,26 @@ struct File {
 }
 
 impl OpenFile for File {
-    fn open(&self, cx: &Cx) -> Result<Box<dyn ReadFile>> {
+    fn announce(&self, shelf: &mut Shelf) {
+        self.file.announce(shelf);
+    }
+
+    fn has_spans(&self) -> bool {
+        self.file.has_spans()
+    }
+
+    fn open(&self, cx: &Cx, shelf: &mut Shelf, span: Span) -> Result<Box<dyn ReadFile>> {
         let call = self.opened.fetch_add(1, Ordering::Relaxed);
         if self.breaks == P::FileOpens && call > 0 {
             return Err(error(Class::NotFound));
         }
-        let file = self.file.open(cx)?;
+        let file = self.file.open(cx, shelf, span)?;
         let mut metadata = file.metadata().clone();
         if self.breaks == P::PiecesEndAtSize {
             metadata.size += 1;
         }
-        Ok(Box::new(Read { file, metadata, breaks: self.breaks, call }))
+        let inside = span.from > 0;
+        Ok(Box::new(Read { file, metadata, breaks: self.breaks, call, inside }))
     }
 
     fn holes(&self, cx: &Cx) -> Result<Vec<Hole>> {
@@ -143,6 +152,7 @@ struct Read {
     metadata: Metadata,
     breaks: P,
     call: u64,
+    inside: bool,
 }
 
 impl ReadFile for Read {
@@ -159,6 +169,7 @@ impl ReadFile for Read {
             match self.breaks {
                 P::PiecesAreAdjacent => *at += 1,
                 P::PiecesAreBounded => buf.clear(),
+                P::SpansAgree if self.inside => buf[0] ^= 1,
                 P::ReadsAgree => buf[0] ^= u8::try_from(self.call & 1).unwrap(),
                 _ => {}
             }

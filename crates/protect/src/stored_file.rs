@@ -1,0 +1,306 @@
+//! A stored file, read as any other file: blobs that lie together are read and verified together.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use alidade_entity::{Class, Cx, Error, OpenFile, Piece, ReadFile, Result, Shelf, Span, Verdict};
+use alidade_model::{Hole, Metadata};
+use alidade_repository::{BlobId, BlobKind, Blobs, Content, Indexed};
+
+use crate::error::as_entity;
+use crate::stored_source::Findings;
+
+/// Files up to this size are read together with others that are announced.
+const TOGETHER: u64 = 2 << 20;
+/// Content that is read and verified together, in bytes.
+const AHEAD: u64 = 8 << 20;
+/// The largest piece.
+const PIECE: usize = 8 << 20;
+/// Where in the list of blobs an offset lies is remembered for every so many bytes.
+const MARK: u64 = 64 << 20;
+
+/// What is stored of a file.
+pub(crate) struct Stored {
+    pub(crate) indexed: Arc<Indexed>,
+    pub(crate) findings: Arc<Findings>,
+    pub(crate) content: Content,
+    pub(crate) metadata: Metadata,
+    pub(crate) holes: Vec<Hole>,
+    pub(crate) sparse_zeros: bool,
+}
+
+/// A stored file, met in a walk.
+pub(crate) struct StoredFile {
+    stored: Arc<Stored>,
+    layout: OnceLock<Arc<Layout>>,
+}
+
+/// Where the blobs of a file lie in it.
+struct Layout {
+    size: u64,
+    /// Offsets and the runs of blobs that begin there, ascending.
+    marks: Vec<(u64, usize)>,
+}
+
+/// The blobs of the small files that one thread announced.
+#[derive(Default)]
+struct Announced {
+    wanted: Vec<BlobId>,
+    blobs: Option<Arc<Blobs>>,
+}
+
+impl StoredFile {
+    pub(crate) fn new(stored: Stored) -> Self {
+        Self { stored: Arc::new(stored), layout: OnceLock::new() }
+    }
+
+    fn layout(&self) -> Result<Arc<Layout>> {
+        if let Some(layout) = self.layout.get() {
+            return Ok(Arc::clone(layout));
+        }
+        let layout = Arc::new(Layout::of(&self.stored)?);
+        Ok(Arc::clone(self.layout.get_or_init(|| layout)))
+    }
+}
+
+impl Layout {
+    fn of(stored: &Stored) -> Result<Self> {
+        let (mut size, mut marks) = (0u64, vec![(0, 0)]);
+        for (run, (id, count)) in stored.content.runs().iter().enumerate() {
+            if marks.last().is_some_and(|(at, _)| size - at >= MARK) {
+                marks.push((size, run));
+            }
+            let len = stored.indexed.plain_len(BlobKind::Data, id).ok_or_else(|| {
+                Error::new(Class::Damaged, format!("find blob {id} in the index"))
+            })?;
+            size = size.saturating_add(u64::from(len).saturating_mul(u64::from(*count)));
+        }
+        Ok(Self { size, marks })
+    }
+
+    /// A run of blobs at or before that offset, and where it begins.
+    fn before(&self, at: u64) -> (u64, usize) {
+        let after = self.marks.partition_point(|(begins, _)| *begins <= at);
+        self.marks.get(after.saturating_sub(1)).copied().unwrap_or((0, 0))
+    }
+}
+
+impl OpenFile for StoredFile {
+    fn announce(&self, shelf: &mut Shelf) {
+        if self.stored.metadata.size <= TOGETHER && self.stored.holes.is_empty() {
+            let runs = self.stored.content.runs();
+            shelf.kept::<Announced>().wanted.extend(runs.iter().map(|(id, _)| *id));
+        }
+    }
+
+    fn has_spans(&self) -> bool {
+        true
+    }
+
+    fn open(&self, cx: &Cx, shelf: &mut Shelf, span: Span) -> Result<Box<dyn ReadFile>> {
+        let layout = self.layout()?;
+        let announced = shelf.kept::<Announced>();
+        if !announced.wanted.is_empty() {
+            let mut blobs = Blobs::default();
+            let wanted = std::mem::take(&mut announced.wanted);
+            self.stored
+                .indexed
+                .read_blobs(cx, &wanted, &mut blobs)
+                .map_err(|error| as_entity("read stored pieces of files", error))?;
+            announced.blobs = Some(Arc::new(blobs));
+        }
+        let mut metadata = self.stored.metadata.clone();
+        metadata.size = layout.size;
+        let (next, run) = layout.before(span.from);
+        Ok(Box::new(StoredReader {
+            stored: Arc::clone(&self.stored),
+            steady: layout.size == self.stored.metadata.size,
+            to: layout.size.min(span.to),
+            metadata,
+            run,
+            of_run: 0,
+            next,
+            at: span.from,
+            ahead: announced.blobs.clone().unwrap_or_default(),
+            held: Held::Own(Vec::new()),
+            held_at: next,
+            hole: 0,
+        }))
+    }
+
+    fn holes(&self, _cx: &Cx) -> Result<Vec<Hole>> {
+        Ok(self.stored.holes.clone())
+    }
+}
+
+/// An open stored file: blob after blob, verified; holes are told, not read.
+struct StoredReader {
+    stored: Arc<Stored>,
+    steady: bool,
+    metadata: Metadata,
+    /// Where the span ends.
+    to: u64,
+    /// The next blob to hold, a run and a place in it, and where that begins.
+    run: usize,
+    of_run: u32,
+    next: u64,
+    /// Everything before this offset has been given.
+    at: u64,
+    /// Blobs that were read together.
+    ahead: Arc<Blobs>,
+    /// The blob at `held_at`.
+    held: Held,
+    held_at: u64,
+    hole: usize,
+}
+
+/// The content of a blob.
+enum Held {
+    Own(Vec<u8>),
+    Ahead(Range<usize>),
+}
+
+impl StoredReader {
+    fn held(&self) -> &[u8] {
+        match &self.held {
+            Held::Own(bytes) => bytes,
+            Held::Ahead(range) => self.ahead.bytes(range.clone()),
+        }
+    }
+
+    /// Makes the blob that holds offset `self.at` the one that is held; false at the end.
+    fn load(&mut self, cx: &Cx) -> Result<bool> {
+        loop {
+            if self.at < self.held_at + self.held().len() as u64 {
+                return Ok(true);
+            }
+            let stored = Arc::clone(&self.stored);
+            let Some((id, count)) = stored.content.runs().get(self.run).copied() else {
+                return Ok(false);
+            };
+            let len = stored.indexed.plain_len(BlobKind::Data, &id).map_or(0, u64::from);
+            // Blobs that lie wholly before the wanted offset are passed over without being read.
+            let rest = count - self.of_run;
+            let passed = (self.at - self.next).checked_div(len).unwrap_or(u64::from(rest));
+            let passed = u32::try_from(passed).unwrap_or(u32::MAX).min(rest);
+            self.step(count, passed, len);
+            if passed == rest {
+                continue;
+            }
+            self.hold(cx, id)?;
+            stored.findings.verified.fetch_add(1, Ordering::Relaxed);
+            self.held_at = self.next;
+            self.step(count, 1, len);
+        }
+    }
+
+    /// Passes over `blobs` of the run.
+    fn step(&mut self, count: u32, blobs: u32, len: u64) {
+        self.next += u64::from(blobs) * len;
+        self.of_run += blobs;
+        if self.of_run == count {
+            self.run += 1;
+            self.of_run = 0;
+        }
+    }
+
+    /// Holds the content of a blob, reading those that follow it with it.
+    fn hold(&mut self, cx: &Cx, id: BlobId) -> Result<()> {
+        if let Some(range) = self.ahead.find(&id) {
+            self.held = Held::Ahead(range);
+            return Ok(());
+        }
+        let mut blobs = std::mem::take(&mut self.ahead);
+        if Arc::get_mut(&mut blobs).is_none() {
+            blobs = Arc::default();
+        }
+        if let Some(blobs) = Arc::get_mut(&mut blobs) {
+            let wanted = self.wanted();
+            self.stored
+                .indexed
+                .read_blobs(cx, &wanted, blobs)
+                .map_err(|error| as_entity("read stored pieces of a file", error))?;
+        }
+        self.ahead = blobs;
+        if let Some(range) = self.ahead.find(&id) {
+            self.held = Held::Ahead(range);
+            return Ok(());
+        }
+        // Not whole where it lies first: now every copy is tried, and it is said why none is good.
+        let mut bytes = Vec::new();
+        self.stored
+            .indexed
+            .read_blob(cx, BlobKind::Data, &id, &mut bytes)
+            .map_err(|error| as_entity("read a stored piece of a file", error))?;
+        self.held = Held::Own(bytes);
+        Ok(())
+    }
+
+    /// The blobs that are read together with the next one.
+    fn wanted(&self) -> Vec<BlobId> {
+        let (mut wanted, mut bytes, mut at) = (Vec::new(), 0u64, self.next);
+        for (id, count) in self.stored.content.runs().iter().skip(self.run) {
+            let len = self.stored.indexed.plain_len(BlobKind::Data, id).map_or(0, u64::from);
+            if at >= self.to || (bytes > 0 && bytes + len > AHEAD) {
+                break;
+            }
+            if !self.is_in_hole(at, len) {
+                wanted.push(*id);
+                bytes += len;
+            }
+            at = at.saturating_add(len.saturating_mul(u64::from(*count)));
+        }
+        wanted
+    }
+
+    fn is_in_hole(&self, at: u64, len: u64) -> bool {
+        let around = self.stored.holes.partition_point(|hole| hole.at <= at);
+        let hole = around.checked_sub(1).and_then(|before| self.stored.holes.get(before));
+        hole.is_some_and(|hole| at + len <= hole.at.saturating_add(hole.len))
+    }
+}
+
+impl ReadFile for StoredReader {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    fn next_piece(&mut self, cx: &Cx, buf: &mut Vec<u8>) -> Result<Option<Piece>> {
+        buf.clear();
+        if self.at >= self.to {
+            return Ok(None);
+        }
+        let stored = Arc::clone(&self.stored);
+        let holes = &stored.holes;
+        while holes.get(self.hole).is_some_and(|hole| hole.at.saturating_add(hole.len) <= self.at) {
+            self.hole += 1;
+        }
+        let hole = holes.get(self.hole).copied();
+        if let Some(hole) = hole.filter(|hole| hole.at <= self.at) {
+            let end = hole.at.saturating_add(hole.len).min(self.to);
+            let hole = Hole { at: self.at, len: end - self.at };
+            self.at = end;
+            return Ok(Some(Piece::Hole(hole)));
+        }
+        if !self.load(cx)? {
+            return Err(Error::new(Class::Damaged, "find all of a stored file's content"));
+        }
+        let from = usize::try_from(self.at - self.held_at).unwrap_or(0);
+        let end = hole.map_or(self.to, |hole| hole.at.min(self.to));
+        let until = usize::try_from(end - self.held_at).unwrap_or(usize::MAX);
+        let data = &self.held()[from..];
+        let data = &data[..data.len().min(until - from).min(PIECE)];
+        let (at, len) = (self.at, data.len() as u64);
+        let is_hole = stored.sparse_zeros && len >= 4096 && data.iter().all(|&byte| byte == 0);
+        if !is_hole {
+            buf.extend_from_slice(data);
+        }
+        self.at += len;
+        Ok(Some(if is_hole { Piece::Hole(Hole { at, len }) } else { Piece::Data { at } }))
+    }
+
+    fn finish(self: Box<Self>) -> Result<Verdict> {
+        Ok(if self.steady { Verdict::Steady } else { Verdict::Changed })
+    }
+}

@@ -1,0 +1,319 @@
+//! The fast way in: what one thread reads is cut, hashed, sealed and checked many chunks at a time.
+//!
+//! A batch holds the bytes of about [`FILL`] of chunks, from as many files as that takes. Then all of
+//! them are hashed together, those that the repository does not know are compressed and sealed
+//! straight into a pack of this thread, opened again, and hashed together once more. Nothing of that
+//! crosses a thread, and a pack is stored only when everything in it was checked.
+
+use std::collections::VecDeque;
+
+use alidade_entity::Cx;
+use alidade_model::Sabotage;
+use zstd::bulk::{Compressor, Decompressor};
+
+use crate::chunker::Chunker;
+use crate::compress::{append_frame, decompress_behind};
+use crate::crypto::{IV_LEN, Iv};
+use crate::hash::sha256_many;
+use crate::index::Claim;
+use crate::packer::{OpenPack, length};
+use crate::writer::{is_worth_it, no_zstd};
+use crate::{BlobId, BlobKind, Error, Result, Writer};
+
+/// Bytes of chunks that are worked on together.
+const FILL: usize = 8 << 20;
+/// Chunks that are worked on together, at most.
+const FILL_CHUNKS: usize = 4096;
+/// Packs that a thread fills at a time, each blob going into one by chance: who watches the store
+/// cannot tell the lengths of neighbouring chunks.
+const PACKS: usize = 2;
+/// Random bytes a chunk takes: an IV, and one that chooses the pack.
+const CHANCE: usize = IV_LEN + 1;
+
+/// A chunk that was cut and is in the repository, or will be when the run is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Its id.
+    pub id: BlobId,
+    /// Its bytes.
+    pub len: u32,
+    /// False when the repository knew it, or another thread is storing it.
+    pub new: bool,
+}
+
+/// One thread's way to store the contents of files, one file after the other.
+///
+/// What was sealed goes to the writer when the batch is dropped, and is stored by its commit. What was
+/// pushed and not flushed by then is forgotten.
+///
+/// Memory: the begun chunks and, with the self-check, as much again, each 8 MiB and what the last
+/// chunk is longer; two packs, and one more while it is stored.
+pub struct Batch<'w> {
+    writer: &'w Writer,
+    chunker: Chunker<'w>,
+    /// The bytes of the chunks that are cut, one behind the other, and of the one that is not.
+    bytes: Vec<u8>,
+    /// Where each chunk that is cut ends.
+    ends: Vec<usize>,
+    done: VecDeque<Chunk>,
+    packs: [OpenPack; PACKS],
+    full: Vec<OpenPack>,
+    spare: Vec<OpenPack>,
+    bench: Bench,
+}
+
+/// What sealing and checking needs, kept from batch to batch.
+struct Bench {
+    compressor: Compressor<'static>,
+    decompressor: Decompressor<'static>,
+    chance: Vec<u8>,
+    opened: Vec<u8>,
+    /// Blobs that were opened and decompressed, to be hashed together.
+    plain: Vec<u8>,
+    /// Which they should be, and where they end.
+    expected: Vec<(BlobId, usize)>,
+}
+
+impl std::fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch").field("bytes", &self.bytes.len()).finish_non_exhaustive()
+    }
+}
+
+impl<'w> Batch<'w> {
+    pub(crate) fn new(writer: &'w Writer) -> Result<Self> {
+        Ok(Self {
+            writer,
+            chunker: Chunker::new(writer.indexed().gear()),
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            done: VecDeque::new(),
+            packs: Default::default(),
+            full: Vec::new(),
+            spare: Vec::new(),
+            bench: Bench {
+                compressor: Compressor::new(3).map_err(no_zstd)?,
+                decompressor: Decompressor::new().map_err(no_zstd)?,
+                chance: Vec::new(),
+                opened: Vec::new(),
+                plain: Vec::new(),
+                expected: Vec::new(),
+            },
+        })
+    }
+
+    /// Takes the next bytes of the file; returns how many chunks that cut.
+    ///
+    /// # Errors
+    /// As [`Writer::save_data`].
+    pub fn push(&mut self, cx: &Cx, mut data: &[u8]) -> Result<usize> {
+        let mut cut = 0;
+        while !data.is_empty() {
+            cx.check()?;
+            let (now, later) = data.split_at(data.len().min(FILL / 8));
+            self.bytes.extend_from_slice(now);
+            data = later;
+            while let Some(len) = self.chunker.next_cut(&self.bytes[self.begun()..], false) {
+                self.ends.push(self.begun() + len);
+                cut += 1;
+            }
+            if self.is_full() {
+                self.flush(cx)?;
+            }
+        }
+        Ok(cut)
+    }
+
+    /// Ends the file, or what stands before a hole in it; returns how many chunks that cut, none or one.
+    ///
+    /// # Errors
+    /// As [`Writer::save_data`].
+    pub fn end(&mut self, cx: &Cx) -> Result<usize> {
+        cx.check()?;
+        let begun = self.begun();
+        let rest = self.bytes.len() - begun;
+        // All cuts that lie in the bytes were found, so what is left is one chunk.
+        self.chunker = Chunker::new(self.writer.indexed().gear());
+        if rest == 0 {
+            return Ok(0);
+        }
+        if Sabotage::DropLastChunk.is_on() {
+            self.bytes.truncate(begun);
+            return Ok(0);
+        }
+        self.ends.push(self.bytes.len());
+        if self.is_full() {
+            self.flush(cx)?;
+        }
+        Ok(1)
+    }
+
+    /// Forgets the bytes that are not cut yet; the next are those of another file.
+    pub fn forget(&mut self) {
+        self.bytes.truncate(self.begun());
+        self.chunker = Chunker::new(self.writer.indexed().gear());
+    }
+
+    /// The next chunk, in the order in which they were cut; `None` when it is still to be worked on.
+    pub fn next_done(&mut self) -> Option<Chunk> {
+        self.done.pop_front()
+    }
+
+    /// Works on all chunks that are cut.
+    ///
+    /// # Errors
+    /// As [`Writer::save_data`].
+    pub fn flush(&mut self, cx: &Cx) -> Result<()> {
+        if self.ends.is_empty() {
+            return Ok(());
+        }
+        let writer = self.writer;
+        writer.guarded(|| {
+            self.seal_all(cx)?;
+            self.bench.check_all(writer)?;
+            for mut pack in self.full.drain(..) {
+                writer.store_pack(cx, &mut pack)?;
+                pack.clear();
+                self.spare.push(pack);
+            }
+            Ok(())
+        })?;
+        let begun = self.begun();
+        self.bytes.copy_within(begun.., 0);
+        self.bytes.truncate(self.bytes.len() - begun);
+        self.ends.clear();
+        Ok(())
+    }
+
+    /// Where the chunk begins that is not cut yet.
+    fn begun(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    fn is_full(&self) -> bool {
+        self.begun() >= FILL || self.ends.len() >= FILL_CHUNKS
+    }
+
+    /// Hashes all chunks and seals those that must be stored.
+    fn seal_all(&mut self, cx: &Cx) -> Result<()> {
+        let Self { writer, bytes, ends, done, packs, full, spare, bench, .. } = self;
+        let begins = std::iter::once(&0).chain(ends.iter());
+        let chunks: Vec<&[u8]> = begins.zip(&*ends).map(|(from, to)| &bytes[*from..*to]).collect();
+        let ids = sha256_many(&chunks);
+        bench.chance.resize(chunks.len() * CHANCE, 0);
+        cx.fill(&mut bench.chance)?;
+        for (number, plain) in chunks.iter().enumerate() {
+            let (id, len) = (BlobId(ids[number]), length(plain.len())?);
+            let new = writer.indexed().index().claim(BlobKind::Data, id) == Claim::Mine;
+            done.push_back(Chunk { id, len, new });
+            if !new {
+                writer.count_known(BlobKind::Data);
+                continue;
+            }
+            cx.check()?;
+            let chance = &bench.chance[number * CHANCE..][..CHANCE];
+            let (iv, slot) = chance.split_first_chunk::<IV_LEN>().map_or(([1; IV_LEN], 0), |it| {
+                (*it.0, usize::from(it.1.first().copied().unwrap_or(0)) % PACKS)
+            });
+            let pack = &mut packs[slot];
+            let stored = bench.seal(writer, (iv, id, plain), pack)?;
+            writer.count_new(BlobKind::Data, u64::from(len), stored);
+            if bench.plain.len() >= FILL {
+                bench.check_all(writer)?;
+            }
+            if pack.is_full(writer.pack_size()) {
+                full.push(std::mem::replace(pack, spare.pop().unwrap_or_default()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        let packs = std::mem::take(&mut self.packs).into_iter().chain(self.full.drain(..));
+        self.writer.leave_packs(packs.filter(|pack| !pack.is_empty()));
+    }
+}
+
+impl Bench {
+    /// Seals a chunk into a pack, and opens it again for the check. Returns the bytes it takes.
+    fn seal(
+        &mut self,
+        writer: &Writer,
+        (iv, id, plain): (Iv, BlobId, &[u8]),
+        pack: &mut OpenPack,
+    ) -> Result<u64> {
+        let mut sealer = writer.key().sealer(iv)?;
+        let (mut plain_len, level) = (None, writer.level(BlobKind::Data));
+        let compressor = &mut self.compressor;
+        let sealed = pack.add(BlobKind::Data, id, |out| {
+            let body = out.len() + IV_LEN;
+            out.extend_from_slice(sealer.iv());
+            if let Some(level) = level {
+                compressor
+                    .set_compression_level(level)
+                    .and_then(|()| append_frame(compressor, plain, out))
+                    .map_err(no_zstd)?;
+                if is_worth_it(out.len() - body, plain.len()) {
+                    plain_len = Some(length(plain.len())?);
+                } else {
+                    out.truncate(body);
+                }
+            }
+            if plain_len.is_none() {
+                out.extend_from_slice(plain);
+            }
+            sealer.update(&mut out[body..]);
+            out.extend_from_slice(&sealer.finish());
+            Ok(plain_len)
+        })?;
+        let stored = sealed.len() as u64;
+        if writer.self_checks() {
+            self.opened.clear();
+            self.opened.extend_from_slice(sealed);
+            self.open(writer, id, plain_len)?;
+        }
+        Ok(stored)
+    }
+
+    /// Opens and decompresses what `opened` holds, to be hashed with others.
+    fn open(&mut self, writer: &Writer, id: BlobId, plain_len: Option<u32>) -> Result<()> {
+        let failed = |why: String| Error::SelfCheck { blob: id.to_string(), why };
+        let payload = writer.key().open_in_place(&mut self.opened);
+        let payload = payload.map_err(|error| failed(error.to_string()))?;
+        match plain_len {
+            None => self.plain.extend_from_slice(payload),
+            Some(len) => {
+                decompress_behind(&mut self.decompressor, payload, len as usize, &mut self.plain)
+                    .map_err(|error| failed(error.to_string()))?;
+            }
+        }
+        self.expected.push((id, self.plain.len()));
+        Ok(())
+    }
+
+    /// Compares what was opened with what it should be.
+    fn check_all(&mut self, writer: &Writer) -> Result<()> {
+        let Self { plain, expected, .. } = self;
+        let mut from = 0;
+        let blobs: Vec<&[u8]> = expected
+            .iter()
+            .map(|(_, to)| {
+                let blob = &plain[from..*to];
+                from = *to;
+                blob
+            })
+            .collect();
+        for ((id, _), found) in expected.iter().zip(sha256_many(&blobs)) {
+            if id.0 != found {
+                let why = format!("its content has the hash {}", BlobId(found));
+                return Err(Error::SelfCheck { blob: id.to_string(), why });
+            }
+            writer.count_checked();
+        }
+        plain.clear();
+        expected.clear();
+        Ok(())
+    }
+}
