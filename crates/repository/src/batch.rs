@@ -170,7 +170,7 @@ impl<'w> Batch<'w> {
         let writer = self.writer;
         writer.guarded(|| {
             self.seal_all(cx)?;
-            self.bench.check_all(writer)?;
+            self.bench.check_all(writer, self.packs.iter_mut().chain(&mut self.full))?;
             for mut pack in self.full.drain(..) {
                 writer.store_pack(cx, &mut pack)?;
                 pack.clear();
@@ -199,7 +199,9 @@ impl<'w> Batch<'w> {
         let Self { writer, bytes, ends, done, packs, full, spare, bench, .. } = self;
         let begins = std::iter::once(&0).chain(ends.iter());
         let chunks: Vec<&[u8]> = begins.zip(&*ends).map(|(from, to)| &bytes[*from..*to]).collect();
-        let ids = sha256_many(&chunks);
+        let mut streams: Vec<_> = packs.iter_mut().filter_map(OpenPack::stream).collect();
+        let ids = sha256_many(&chunks, &mut streams);
+        drop(streams);
         bench.chance.resize(chunks.len() * CHANCE, 0);
         cx.fill(&mut bench.chance)?;
         for (number, plain) in chunks.iter().enumerate() {
@@ -218,11 +220,11 @@ impl<'w> Batch<'w> {
             let pack = &mut packs[slot];
             let stored = bench.seal(writer, (iv, id, plain), pack)?;
             writer.count_new(BlobKind::Data, u64::from(len), stored);
-            if bench.plain.len() >= FILL {
-                bench.check_all(writer)?;
-            }
             if pack.is_full(writer.pack_size()) {
                 full.push(std::mem::replace(pack, spare.pop().unwrap_or_default()));
+            }
+            if bench.plain.len() >= FILL {
+                bench.check_all(writer, packs.iter_mut().chain(full.iter_mut()))?;
             }
         }
         Ok(())
@@ -293,8 +295,12 @@ impl Bench {
         Ok(())
     }
 
-    /// Compares what was opened with what it should be.
-    fn check_all(&mut self, writer: &Writer) -> Result<()> {
+    /// Compares what was opened with what it should be; in the same pass packs hash what was added.
+    fn check_all<'p>(
+        &mut self,
+        writer: &Writer,
+        packs: impl Iterator<Item = &'p mut OpenPack>,
+    ) -> Result<()> {
         let Self { plain, expected, .. } = self;
         let mut from = 0;
         let blobs: Vec<&[u8]> = expected
@@ -305,7 +311,8 @@ impl Bench {
                 blob
             })
             .collect();
-        for ((id, _), found) in expected.iter().zip(sha256_many(&blobs)) {
+        let mut streams: Vec<_> = packs.filter_map(OpenPack::stream).collect();
+        for ((id, _), found) in expected.iter().zip(sha256_many(&blobs, &mut streams)) {
             if id.0 != found {
                 let why = format!("its content has the hash {}", BlobId(found));
                 return Err(Error::SelfCheck { blob: id.to_string(), why });

@@ -1,6 +1,7 @@
 //! A pack while it is filled.
 
 use alidade_entity::Cx;
+use alidade_kernels::Sha256;
 
 use crate::crypto::MasterKey;
 use crate::pack_header::{self, HeaderEntry};
@@ -25,6 +26,9 @@ pub(crate) struct Sealed<'a> {
 pub(crate) struct OpenPack {
     bytes: Vec<u8>,
     blobs: Vec<HeaderEntry>,
+    /// Of the first `hashed` bytes.
+    hash: Sha256,
+    hashed: usize,
 }
 
 impl OpenPack {
@@ -90,7 +94,10 @@ impl OpenPack {
     pub(crate) fn finish(&mut self, cx: &Cx, key: &MasterKey) -> Result<FileId> {
         let trailer = trailer(cx, key, &self.blobs)?;
         self.bytes.extend_from_slice(&trailer);
-        Ok(FileId::of(&self.bytes))
+        if let Some((hash, bytes)) = self.stream() {
+            hash.update(bytes);
+        }
+        Ok(FileId(self.hash.clone().finish()))
     }
 
     /// All of it, as it is stored.
@@ -110,10 +117,18 @@ impl OpenPack {
         }
     }
 
+    /// The hash of its bytes so far, and those it must take next; none when it took them all.
+    pub(crate) fn stream(&mut self) -> Option<(&mut Sha256, &[u8])> {
+        let from = std::mem::replace(&mut self.hashed, self.bytes.len());
+        (from < self.bytes.len()).then_some((&mut self.hash, &self.bytes[from..]))
+    }
+
     /// Makes it empty, to be filled again without asking for memory.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.blobs.clear();
+        self.hash = Sha256::new();
+        self.hashed = 0;
     }
 }
 
