@@ -2,17 +2,19 @@
 //!
 //! A batch holds the bytes of about [`FILL`] of chunks, from as many files as that takes. Then all of
 //! them are hashed together, those that the repository does not know are compressed and sealed
-//! straight into a pack of this thread, opened again, and hashed together once more. Nothing of that
-//! crosses a thread, and a pack is stored only when everything in it was checked.
+//! straight into a pack of this thread, opened again into the place they came from, and hashed together
+//! once more. Nothing of that crosses a thread, and a pack is stored only when everything in it was
+//! checked.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use alidade_entity::Cx;
 use alidade_model::Sabotage;
 use zstd::bulk::{Compressor, Decompressor};
 
 use crate::chunker::Chunker;
-use crate::compress::{append_frame, decompress_behind};
+use crate::compress::{append_frame, decompress_into};
 use crate::crypto::{IV_LEN, Iv};
 use crate::hash::sha256_many;
 use crate::index::Claim;
@@ -21,7 +23,7 @@ use crate::writer::{is_worth_it, no_zstd};
 use crate::{BlobId, BlobKind, Error, Result, Writer};
 
 /// Bytes of chunks that are worked on together.
-const FILL: usize = 8 << 20;
+const FILL: usize = 16 << 20;
 /// Chunks that are worked on together, at most.
 const FILL_CHUNKS: usize = 4096;
 /// Packs that a thread fills at a time, each blob going into one by chance: who watches the store
@@ -46,8 +48,8 @@ pub struct Chunk {
 /// What was sealed goes to the writer when the batch is dropped, and is stored by its commit. What was
 /// pushed and not flushed by then is forgotten.
 ///
-/// Memory: the begun chunks and, with the self-check, as much again, each 8 MiB and what the last
-/// chunk is longer; two packs, and one more while it is stored.
+/// Memory: 16 MiB of chunks and what the last of them is longer, one chunk twice, two packs, and one more
+/// while it is stored.
 pub struct Batch<'w> {
     writer: &'w Writer,
     chunker: Chunker<'w>,
@@ -68,10 +70,6 @@ struct Bench {
     decompressor: Decompressor<'static>,
     chance: Vec<u8>,
     opened: Vec<u8>,
-    /// Blobs that were opened and decompressed, to be hashed together.
-    plain: Vec<u8>,
-    /// Which they should be, and where they end.
-    expected: Vec<(BlobId, usize)>,
 }
 
 impl std::fmt::Debug for Batch<'_> {
@@ -96,8 +94,6 @@ impl<'w> Batch<'w> {
                 decompressor: Decompressor::new().map_err(no_zstd)?,
                 chance: Vec::new(),
                 opened: Vec::new(),
-                plain: Vec::new(),
-                expected: Vec::new(),
             },
         })
     }
@@ -169,8 +165,8 @@ impl<'w> Batch<'w> {
         }
         let writer = self.writer;
         writer.guarded(|| {
-            self.seal_all(cx)?;
-            self.bench.check_all(writer, self.packs.iter_mut().chain(&mut self.full))?;
+            let sealed = self.seal_all(cx)?;
+            self.check_all(&sealed)?;
             for mut pack in self.full.drain(..) {
                 writer.store_pack(cx, &mut pack)?;
                 pack.clear();
@@ -194,18 +190,24 @@ impl<'w> Batch<'w> {
         self.begun() >= FILL || self.ends.len() >= FILL_CHUNKS
     }
 
-    /// Hashes all chunks and seals those that must be stored.
-    fn seal_all(&mut self, cx: &Cx) -> Result<()> {
+    /// Hashes all chunks and seals those that must be stored. With the self-check, returns those, whose
+    /// bytes are now what was opened and decompressed again.
+    fn seal_all(&mut self, cx: &Cx) -> Result<Vec<(BlobId, Range<usize>)>> {
         let Self { writer, bytes, ends, done, packs, full, spare, bench, .. } = self;
-        let begins = std::iter::once(&0).chain(ends.iter());
-        let chunks: Vec<&[u8]> = begins.zip(&*ends).map(|(from, to)| &bytes[*from..*to]).collect();
-        let mut streams: Vec<_> = packs.iter_mut().filter_map(OpenPack::stream).collect();
-        let ids = sha256_many(&chunks, &mut streams);
-        drop(streams);
-        bench.chance.resize(chunks.len() * CHANCE, 0);
+        let ids = {
+            let begins = std::iter::once(&0).chain(ends.iter());
+            let chunks: Vec<&[u8]> =
+                begins.zip(&*ends).map(|(from, to)| &bytes[*from..*to]).collect();
+            let mut streams: Vec<_> = packs.iter_mut().filter_map(OpenPack::stream).collect();
+            sha256_many(&chunks, &mut streams)
+        };
+        bench.chance.resize(ids.len() * CHANCE, 0);
         cx.fill(&mut bench.chance)?;
-        for (number, plain) in chunks.iter().enumerate() {
-            let (id, len) = (BlobId(ids[number]), length(plain.len())?);
+        let mut sealed = Vec::with_capacity(ids.len());
+        let mut from = 0;
+        for (number, (id, to)) in ids.into_iter().map(BlobId).zip(&*ends).enumerate() {
+            let range = std::mem::replace(&mut from, *to)..*to;
+            let len = length(range.len())?;
             let new = writer.indexed().index().claim(BlobKind::Data, id) == Claim::Mine;
             done.push_back(Chunk { id, len, new });
             if !new {
@@ -213,19 +215,32 @@ impl<'w> Batch<'w> {
                 continue;
             }
             cx.check()?;
-            let chance = &bench.chance[number * CHANCE..][..CHANCE];
-            let (iv, slot) = chance.split_first_chunk::<IV_LEN>().map_or(([1; IV_LEN], 0), |it| {
-                (*it.0, usize::from(it.1.first().copied().unwrap_or(0)) % PACKS)
-            });
+            let (iv, slot) = bench.chance(number);
             let pack = &mut packs[slot];
-            let stored = bench.seal(writer, (iv, id, plain), pack)?;
+            let stored = bench.seal(writer, (iv, id), &mut bytes[range.clone()], pack)?;
             writer.count_new(BlobKind::Data, u64::from(len), stored);
             if pack.is_full(writer.pack_size()) {
                 full.push(std::mem::replace(pack, spare.pop().unwrap_or_default()));
             }
-            if bench.plain.len() >= FILL {
-                bench.check_all(writer, packs.iter_mut().chain(full.iter_mut()))?;
+            if writer.self_checks() {
+                sealed.push((id, range));
             }
+        }
+        Ok(sealed)
+    }
+
+    /// Compares what was opened with what it should be; in the same pass packs hash what was added.
+    fn check_all(&mut self, sealed: &[(BlobId, Range<usize>)]) -> Result<()> {
+        let Self { writer, bytes, packs, full, .. } = self;
+        let opened: Vec<&[u8]> = sealed.iter().map(|(_, range)| &bytes[range.clone()]).collect();
+        let packs = packs.iter_mut().chain(full.iter_mut());
+        let mut streams: Vec<_> = packs.filter_map(OpenPack::stream).collect();
+        for ((id, _), found) in sealed.iter().zip(sha256_many(&opened, &mut streams)) {
+            if id.0 != found {
+                let why = format!("its content has the hash {}", BlobId(found));
+                return Err(Error::SelfCheck { blob: id.to_string(), why });
+            }
+            writer.count_checked();
         }
         Ok(())
     }
@@ -239,11 +254,21 @@ impl Drop for Batch<'_> {
 }
 
 impl Bench {
-    /// Seals a chunk into a pack, and opens it again for the check. Returns the bytes it takes.
+    /// What chance gave a chunk: its IV and its pack.
+    fn chance(&self, number: usize) -> (Iv, usize) {
+        let mut iv = [0; IV_LEN];
+        let chance = &self.chance[number * CHANCE..][..CHANCE];
+        iv.copy_from_slice(&chance[..IV_LEN]);
+        (iv, usize::from(chance[IV_LEN]) % PACKS)
+    }
+
+    /// Seals a chunk into a pack and, for the check, makes `plain` what opening it gives. Returns the
+    /// bytes it takes.
     fn seal(
         &mut self,
         writer: &Writer,
-        (iv, id, plain): (Iv, BlobId, &[u8]),
+        (iv, id): (Iv, BlobId),
+        plain: &mut [u8],
         pack: &mut OpenPack,
     ) -> Result<u64> {
         let mut sealer = writer.key().sealer(iv)?;
@@ -274,53 +299,31 @@ impl Bench {
         if writer.self_checks() {
             self.opened.clear();
             self.opened.extend_from_slice(sealed);
-            self.open(writer, id, plain_len)?;
+            self.open(writer, (id, plain_len.is_some()), plain)?;
         }
         Ok(stored)
     }
 
-    /// Opens and decompresses what `opened` holds, to be hashed with others.
-    fn open(&mut self, writer: &Writer, id: BlobId, plain_len: Option<u32>) -> Result<()> {
-        let failed = |why: String| Error::SelfCheck { blob: id.to_string(), why };
-        let payload = writer.key().open_in_place(&mut self.opened);
-        let payload = payload.map_err(|error| failed(error.to_string()))?;
-        match plain_len {
-            None => self.plain.extend_from_slice(payload),
-            Some(len) => {
-                decompress_behind(&mut self.decompressor, payload, len as usize, &mut self.plain)
-                    .map_err(|error| failed(error.to_string()))?;
-            }
-        }
-        self.expected.push((id, self.plain.len()));
-        Ok(())
-    }
-
-    /// Compares what was opened with what it should be; in the same pass packs hash what was added.
-    fn check_all<'p>(
+    /// Makes `plain` what is in the envelope in `opened`.
+    fn open(
         &mut self,
         writer: &Writer,
-        packs: impl Iterator<Item = &'p mut OpenPack>,
+        (id, is_compressed): (BlobId, bool),
+        plain: &mut [u8],
     ) -> Result<()> {
-        let Self { plain, expected, .. } = self;
-        let mut from = 0;
-        let blobs: Vec<&[u8]> = expected
-            .iter()
-            .map(|(_, to)| {
-                let blob = &plain[from..*to];
-                from = *to;
-                blob
-            })
-            .collect();
-        let mut streams: Vec<_> = packs.filter_map(OpenPack::stream).collect();
-        for ((id, _), found) in expected.iter().zip(sha256_many(&blobs, &mut streams)) {
-            if id.0 != found {
-                let why = format!("its content has the hash {}", BlobId(found));
-                return Err(Error::SelfCheck { blob: id.to_string(), why });
-            }
-            writer.count_checked();
+        let failed = |why: String| Error::SelfCheck { blob: id.to_string(), why };
+        // What is hashed then must have come out of the envelope.
+        plain.fill(0);
+        let payload = writer.key().open_in_place(&mut self.opened);
+        let payload = payload.map_err(|error| failed(error.to_string()))?;
+        if is_compressed {
+            return decompress_into(&mut self.decompressor, payload, plain)
+                .map_err(|error| failed(error.to_string()));
         }
-        plain.clear();
-        expected.clear();
+        if payload.len() != plain.len() {
+            return Err(failed(format!("it holds {} bytes", payload.len())));
+        }
+        plain.copy_from_slice(payload);
         Ok(())
     }
 }

@@ -21,7 +21,7 @@ use crate::{
 pub struct CheckOptions {
     /// Reads and hashes every pack and every blob, too.
     pub read_data: bool,
-    /// How many packs are read at a time; each takes up to 20 MiB.
+    /// How many threads read packs; each takes three packs, up to 24 MiB each, and 24 MiB more.
     pub parallel: usize,
 }
 

@@ -78,12 +78,21 @@ pub(crate) fn decompress_behind(
 ) -> io::Result<()> {
     let at = out.len();
     out.resize(at + len, 0);
-    let got = decompressor.decompress_to_buffer(frames, &mut out[at..])?;
-    if got != len {
-        let why = format!("it holds {got} bytes, not the {len} that it should");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    decompress_into(decompressor, frames, &mut out[at..])
+}
+
+/// Fills `out` with what `frames` hold, which must be as long.
+pub(crate) fn decompress_into(
+    decompressor: &mut Decompressor<'static>,
+    frames: &[u8],
+    out: &mut [u8],
+) -> io::Result<()> {
+    let got = decompressor.decompress_to_buffer(frames, out)?;
+    if got == out.len() {
+        return Ok(());
     }
-    Ok(())
+    let why = format!("it holds {got} bytes, not the {} that it should", out.len());
+    Err(io::Error::new(io::ErrorKind::InvalidData, why))
 }
 
 /// Things that are costly to make and can be used again, one at a time.

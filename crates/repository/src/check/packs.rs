@@ -1,23 +1,31 @@
 //! Every byte of every pack.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use alidade_entity::Step;
+use alidade_entity::{Cx, Step};
 use sha2::{Digest, Sha256};
 use zstd::bulk::Decompressor;
 
 use super::{Check, Finding, FindingClass, PackFacts};
-use crate::compress::decompress;
+use crate::compress::{decompress, decompress_behind};
 use crate::crypto::MasterKey;
+use crate::hash::sha256_many;
 use crate::pack_header::{self, HeaderEntry, LENGTH_LEN};
 use crate::sealed::{Expected, PackRange, PlainReader};
 use crate::writer::no_zstd;
-use crate::{BlobId, Error, FileId, Indexed, Result};
+use crate::{BlobId, Error, FileId, FileKind, Indexed, Result};
 
 /// A blob that is longer, sealed or plain, is checked as a stream.
 const HELD: u32 = 8 << 20;
+/// A pack that is longer is read as a stream.
+const HELD_PACK: u64 = 24 << 20;
+/// Packs that a thread reads and hashes together: three hashes take the time of one and a half.
+const TOGETHER: usize = 3;
+/// Content of blobs that is hashed together, in bytes.
+const FILL: usize = 16 << 20;
 
 /// What a thread says about a pack it has read.
 struct PackRead {
@@ -49,18 +57,18 @@ impl Check<'_> {
             for _ in 0..parallel.max(1) {
                 let (sender, next, stop, by_pack) = (sender.clone(), &next, &stop, &by_pack);
                 scope.spawn(move || {
-                    let mut reader = match PackReader::new(indexed) {
+                    let mut reader = match PackReader::new(cx, indexed) {
                         Ok(reader) => reader,
                         Err(error) => return drop(sender.send(Err(error))),
                     };
-                    while let Some(blobs) = by_pack.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if stop.load(Ordering::Relaxed) {
+                    loop {
+                        let from = next.fetch_add(TOGETHER, Ordering::Relaxed).min(by_pack.len());
+                        let packs = &by_pack[from..(from + TOGETHER).min(by_pack.len())];
+                        if packs.is_empty() || stop.load(Ordering::Relaxed) {
                             return;
                         }
-                        let go_on = cx.check().map_err(Error::from);
-                        let read = go_on.and_then(|()| reader.read(blobs, listed));
                         // The other end is gone only when the check has ended.
-                        if sender.send(read).is_err() {
+                        if sender.send(reader.read(packs, listed)).is_err() {
                             return;
                         }
                     }
@@ -70,7 +78,7 @@ impl Check<'_> {
             let mut done = Ok(());
             for read in &receiver {
                 match read {
-                    Ok(read) => self.pack_read(read),
+                    Ok(read) => read.into_iter().for_each(|read| self.pack_read(read)),
                     Err(error) => {
                         stop.store(true, Ordering::Relaxed);
                         done = Err(error);
@@ -100,62 +108,191 @@ fn in_pack_order(indexed: &Indexed) -> Vec<u32> {
 
 /// What one thread needs to read packs.
 struct PackReader<'a> {
+    cx: &'a Cx,
     indexed: &'a Indexed,
     decompressor: Decompressor<'static>,
+    /// The packs that are read together, whole.
+    held: [Vec<u8>; TOGETHER],
     sealed: Vec<u8>,
+    /// Blobs that are hashed together, and which they should be.
     plain: Vec<u8>,
+    opened: Vec<Opened>,
+}
+
+/// A blob in `plain`.
+struct Opened {
+    pack: usize,
+    id: BlobId,
+    place: Range<usize>,
+}
+
+/// A pack that is being checked.
+struct Reading {
+    pack: FileId,
+    len: u64,
+    blobs: Vec<HeaderEntry>,
+    /// The store could not give it.
+    is_lost: bool,
+    whole: u64,
+    whys: Vec<String>,
 }
 
 impl<'a> PackReader<'a> {
-    fn new(indexed: &'a Indexed) -> Result<Self> {
+    fn new(cx: &'a Cx, indexed: &'a Indexed) -> Result<Self> {
         let decompressor = Decompressor::new().map_err(no_zstd)?;
-        Ok(Self { indexed, decompressor, sealed: Vec::new(), plain: Vec::new() })
+        let (held, sealed) = (Default::default(), Vec::new());
+        let (plain, opened) = (Vec::new(), Vec::new());
+        Ok(Self { cx, indexed, decompressor, held, sealed, plain, opened })
     }
 
-    /// Reads a pack of which the index names these blobs.
-    fn read(&mut self, ordinals: &[u32], listed: &[PackFacts]) -> Result<PackRead> {
-        let (pack, blobs, fact) = {
-            let table = self.indexed.index().read();
-            let found: Vec<_> = ordinals.iter().map(|at| table.found(*at)).collect();
-            let Some(first) = found.first() else {
-                return Ok(PackRead { findings: Vec::new(), blobs: 0, bytes: 0 });
-            };
-            let fact = listed[table.pack_of(first.ordinal) as usize];
-            (first.pack, found.iter().map(|found| found.blob).collect::<Vec<_>>(), fact)
-        };
-        let Some(len) = fact.actual else {
-            return Ok(PackRead { findings: Vec::new(), blobs: 0, bytes: 0 });
-        };
-        let mut whys = Vec::new();
-        let read = self.read_whole(pack, len, &blobs, &mut whys);
-        if let Err(error) = &read {
-            whys.push(match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-                Some(Error::Cancelled) => return Err(Error::Cancelled),
-                Some(ours) => super::chain(ours),
-                None => error.to_string(),
-            });
+    /// Reads packs of each of which the index names these blobs.
+    fn read(&mut self, packs: &[&[u32]], listed: &[PackFacts]) -> Result<Vec<PackRead>> {
+        self.cx.check()?;
+        let mut readings: Vec<Reading> =
+            packs.iter().filter_map(|blobs| self.reading(blobs, listed)).collect();
+        let is_held = |reading: &Reading| reading.len <= HELD_PACK;
+        if readings.iter().all(is_held) {
+            self.read_held(&mut readings)?;
+        } else {
+            for reading in &mut readings {
+                let streamed = self.read_streamed(reading);
+                told(streamed, &mut reading.whys)?;
+            }
         }
-        let findings = whys.into_iter().map(|why| Finding {
-            class: FindingClass::PackContent,
-            what: format!("pack {pack}"),
-            why,
-        });
-        let blobs = read.unwrap_or(0);
-        Ok(PackRead { findings: findings.collect(), blobs, bytes: len })
+        Ok(readings.into_iter().map(Reading::into_read).collect())
     }
 
-    /// Returns how many blobs are whole.
-    fn read_whole(
+    /// What the index says of a pack that is there.
+    fn reading(&self, ordinals: &[u32], listed: &[PackFacts]) -> Option<Reading> {
+        let table = self.indexed.index().read();
+        let found: Vec<_> = ordinals.iter().map(|at| table.found(*at)).collect();
+        let first = found.first()?;
+        let len = listed[table.pack_of(first.ordinal) as usize].actual?;
+        let blobs = found.iter().map(|found| found.blob).collect();
+        Some(Reading { pack: first.pack, len, blobs, is_lost: false, whole: 0, whys: Vec::new() })
+    }
+
+    /// Reads packs whole and hashes them together, then their blobs, many at a time.
+    fn read_held(&mut self, readings: &mut [Reading]) -> Result<()> {
+        let mut held = std::mem::take(&mut self.held);
+        for (reading, bytes) in readings.iter_mut().zip(&mut held) {
+            bytes.resize(usize::try_from(reading.len).unwrap_or(0), 0);
+            let store = self.indexed.repository().store();
+            if let Err(error) = store.read_at(FileKind::Pack, &reading.pack.to_string(), 0, bytes) {
+                told(Err(io::Error::other(error)), &mut reading.whys)?;
+                reading.is_lost = true;
+            }
+        }
+        let packs: Vec<&[u8]> = held.iter().take(readings.len()).map(Vec::as_slice).collect();
+        for (reading, hash) in readings.iter_mut().zip(sha256_many(&packs, &mut [])) {
+            if !reading.is_lost && FileId(hash) != reading.pack {
+                reading.whys.push(format!("its content has the hash {}", FileId(hash)));
+            }
+        }
+        for number in 0..readings.len() {
+            if !readings[number].is_lost {
+                self.open_all(readings, number, &mut held[number])?;
+            }
+        }
+        self.compare(readings);
+        self.held = held;
+        Ok(())
+    }
+
+    /// Opens the blobs of a pack where they lie.
+    fn open_all(
         &mut self,
-        pack: FileId,
-        len: u64,
-        blobs: &[HeaderEntry],
-        whys: &mut Vec<String>,
-    ) -> io::Result<u64> {
+        readings: &mut [Reading],
+        number: usize,
+        bytes: &mut [u8],
+    ) -> Result<()> {
+        let key = self.indexed.repository().files().key();
+        let reading = &mut readings[number];
+        if let Err(why) = header(key, bytes, reading.len, &reading.blobs) {
+            reading.whys.push(why);
+        }
+        let mut from = 0;
+        for blob in std::mem::take(&mut readings[number].blobs) {
+            self.cx.check()?;
+            let at = blob.offset as usize;
+            let whys = &mut readings[number].whys;
+            let sealed = at.checked_add(blob.len as usize).and_then(|end| bytes.get_mut(at..end));
+            let Some(sealed) = sealed.filter(|_| at >= from) else {
+                whys.push(format!("the index has blob {} at an impossible place", blob.id));
+                continue;
+            };
+            if at > from {
+                whys.push(format!("the index names nothing before offset {at}"));
+            }
+            from = at + blob.len as usize;
+            match self.open(number, &blob, sealed) {
+                Ok(is_whole) => readings[number].whole += u64::from(is_whole),
+                Err(why) => whys.push(format!("blob {}: {why}", blob.id)),
+            }
+            if self.plain.len() >= FILL {
+                self.compare(readings);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a blob. True when its hash was compared already.
+    fn open(
+        &mut self,
+        pack: usize,
+        blob: &HeaderEntry,
+        sealed: &mut [u8],
+    ) -> std::result::Result<bool, String> {
+        let key = self.indexed.repository().files().key();
+        let id = blob.id;
+        if blob.content_len().is_none_or(|len| len > HELD) {
+            let plain_len = blob.plain_len.map(u64::from);
+            let expected = Expected { id, sealed_len: u64::from(blob.len), plain_len };
+            let streamed = PlainReader::new(key, &*sealed, expected).and_then(PlainReader::verify);
+            return streamed.map(|()| true).map_err(|error| error.to_string());
+        }
+        let payload = key.open_in_place(sealed).map_err(|error| error.to_string())?;
+        let begin = self.plain.len();
+        match blob.plain_len {
+            None => self.plain.extend_from_slice(payload),
+            Some(len) => {
+                let (decompressor, plain) = (&mut self.decompressor, &mut self.plain);
+                let done = decompress_behind(decompressor, payload, len as usize, plain);
+                if let Err(error) = done {
+                    self.plain.truncate(begin);
+                    return Err(format!("its compressed content is damaged: {error}"));
+                }
+            }
+        }
+        self.opened.push(Opened { pack, id, place: begin..self.plain.len() });
+        Ok(false)
+    }
+
+    /// Hashes the blobs that were opened, and compares.
+    fn compare(&mut self, readings: &mut [Reading]) {
+        let contents: Vec<&[u8]> =
+            self.opened.iter().map(|blob| &self.plain[blob.place.clone()]).collect();
+        for (blob, hash) in self.opened.iter().zip(sha256_many(&contents, &mut [])) {
+            let reading = &mut readings[blob.pack];
+            if blob.id.0 == hash {
+                reading.whole += 1;
+            } else {
+                let hash = BlobId(hash);
+                reading.whys.push(format!("blob {}: its content has the hash {hash}", blob.id));
+            }
+        }
+        self.opened.clear();
+        self.plain.clear();
+    }
+
+    /// Reads a pack that is too long to be held, blob by blob.
+    fn read_streamed(&mut self, reading: &mut Reading) -> io::Result<()> {
+        let Reading { pack, len, blobs, whole, whys, .. } = reading;
+        let (pack, len) = (*pack, *len);
         let store = Arc::clone(self.indexed.repository().store());
         let mut stream = Hashing::new(PackRange::new(store, pack, 0, len));
-        let mut whole = 0;
-        for blob in blobs {
+        for blob in &*blobs {
+            self.cx.check().map_err(|error| io::Error::other(Error::from(error)))?;
             let at = u64::from(blob.offset);
             if at < stream.read || at + u64::from(blob.len) > len {
                 whys.push(format!("the index has blob {} at an impossible place", blob.id));
@@ -166,7 +303,7 @@ impl<'a> PackReader<'a> {
                 stream.skip_to(at)?;
             }
             match self.blob(&mut stream, blob)? {
-                Ok(()) => whole += 1,
+                Ok(()) => *whole += 1,
                 Err(why) => whys.push(format!("blob {}: {why}", blob.id)),
             }
             stream.skip_to(at + u64::from(blob.len))?;
@@ -182,7 +319,7 @@ impl<'a> PackReader<'a> {
         if let Err(why) = header(self.indexed.repository().files().key(), &rest, len, blobs) {
             whys.push(why);
         }
-        Ok(whole)
+        Ok(())
     }
 
     /// Checks the blob that `stream` stands at: the outer result is that of reading.
@@ -223,6 +360,27 @@ impl<'a> PackReader<'a> {
         };
         Ok(if found == blob.id { Ok(()) } else { Err(format!("its content has the hash {found}")) })
     }
+}
+
+impl Reading {
+    fn into_read(self) -> PackRead {
+        let what = format!("pack {}", self.pack);
+        let class = FindingClass::PackContent;
+        let findings =
+            self.whys.into_iter().map(|why| Finding { class, what: what.clone(), why }).collect();
+        PackRead { findings, blobs: self.whole, bytes: self.len }
+    }
+}
+
+/// Makes what ended the reading of a pack one of its findings, save that the run was told to stop.
+fn told(read: io::Result<()>, whys: &mut Vec<String>) -> Result<()> {
+    let Err(error) = read else { return Ok(()) };
+    whys.push(match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::Cancelled) => return Err(Error::Cancelled),
+        Some(ours) => super::chain(ours),
+        None => error.to_string(),
+    });
+    Ok(())
 }
 
 /// True for an error of the store, which travelled through a reader: not damage.
