@@ -8,7 +8,18 @@
 //! given, and no other room. It is the only one with unsafe code: the instructions of a
 //! processor cannot be reached without. Everything it offers is safe.
 //!
-//! Start at [`Level`], then [`sha256_many`].
+//! Start at [`Level`], then [`sha256_many`], [`envelope::Key`] and [`gear::Gear`].
+//!
+//! # How it is tested
+//!
+//! Every kernel is compared with well-known crates at every level of the processor that runs the
+//! tests. A processor without AVX-512 tests less, so say which one you used when you change a kernel.
+//! Beside the tests of the workspace:
+//!
+//! - under Miri, which knows no vector instructions, the portable twins and the code around the
+//!   kernels: `cargo +nightly miri test -p alidade-kernels portable`
+//! - with the address sanitizer, everything:
+//!   `RUSTFLAGS=-Zsanitizer=address cargo +nightly test --target x86_64-unknown-linux-gnu -p alidade-kernels`
 
 pub mod envelope;
 pub mod gear;

@@ -121,15 +121,16 @@ impl Sum {
     }
 }
 
-/// Enciphers and hashes as many whole chunks as there are, when both begin at a block; returns how
-/// many bytes that were.
+/// Enciphers and hashes as many whole chunks as there are; returns how many bytes that were. Both
+/// begin at a block if there is a chunk.
 pub(super) fn seal(cipher: &mut Cipher, mac: &mut Mac, bytes: &mut [u8]) -> usize {
     let at_block = mac.to_block() == 0;
     let (Cipher::Wide(stream), Poly::Wide(sum)) = (cipher, &mut mac.poly) else { return 0 };
     let (chunks, _) = bytes.as_chunks_mut();
-    if !at_block || stream.used != BLOCK || chunks.is_empty() {
+    if chunks.is_empty() {
         return 0;
     }
+    debug_assert!(at_block && stream.used == BLOCK, "no block is begun");
     // SAFETY: a `Wide` exists.
     sum.sum = unsafe { seal_chunks(wide(&stream.key), &mut stream.counter, sum.sum, chunks) };
     chunks.len() * CHUNK

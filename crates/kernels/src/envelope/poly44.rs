@@ -53,7 +53,8 @@ pub(super) fn carried(n: Limbs) -> Limbs {
 
 /// The MAC: the sum modulo 2^130 - 5, and the pad, modulo 2^128.
 pub(super) fn finished(sum: Limbs, pad: &[u8; BLOCK]) -> [u8; BLOCK] {
-    let n = carried(carried(sum));
+    // At most a little above 2^130, so less than twice the modulus.
+    let n = carried(sum);
     // Adding 5 carries out of bit 130 when the sum is not less than the modulus.
     let m0 = n[0] + 5;
     let m1 = n[1] + (m0 >> 44);
@@ -65,4 +66,43 @@ pub(super) fn finished(sum: Limbs, pad: &[u8; BLOCK]) -> [u8; BLOCK] {
     let n2 = u128::from(choose(n[2], m2 & MASK_42));
     let n = n0.wrapping_add(n1 << 44).wrapping_add(n2 << 88);
     n.wrapping_add(u128::from_le_bytes(*pad)).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use poly1305::Poly1305;
+    use poly1305::universal_hash::KeyInit as _;
+
+    use super::*;
+
+    #[test]
+    fn the_portable_steps_sum_up_as_the_crate_does() {
+        for r in [[0; 16], [1; 16], [0xff; 16], [0x5a; 16]] {
+            for byte in [0, 0xfa, 0xfb, 0xff] {
+                for count in [0, 1, 2, 3, 9] {
+                    let bytes = vec![byte; 16 * count];
+                    let mut sum = [0; 3];
+                    for block in bytes.as_chunks().0 {
+                        sum = absorb(sum, block, ABOVE_BLOCK, clamped(&r));
+                    }
+                    let mut key = [0xfe; 32];
+                    key[..16].copy_from_slice(&r);
+                    let expected = Poly1305::new(&key.into()).compute_unpadded(&bytes);
+                    assert_eq!(finished(sum, &[0xfe; 16]), *expected, "{r:?} {byte} {count}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_portable_end_of_a_sum_is_below_the_modulus() {
+        let p = [(1 << 44) - 5, MASK_44, MASK_42];
+        for (above, expected) in [(0, 0), (1, 1), (4, 4), (5, 5), (77, 77)] {
+            let sum = [p[0] + above, p[1], p[2]];
+            assert_eq!(finished(sum, &[0; 16]), u128::to_le_bytes(expected), "{above} above");
+        }
+        assert_eq!(finished([p[0] - 1, p[1], p[2]], &[0; 16]), (u128::MAX - 5).to_le_bytes());
+        // 2^130 + 3, with a limb that is as long as a limb may be.
+        assert_eq!(finished([3, 1 << 44, MASK_42], &[0; 16]), u128::to_le_bytes(8));
+    }
 }
