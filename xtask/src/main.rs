@@ -10,6 +10,7 @@
 )]
 
 mod accept;
+mod bench;
 mod peers;
 mod sabotage;
 mod tidy;
@@ -35,6 +36,14 @@ enum Verb {
     Accept(accept::Arguments),
     /// Break one thing at a time, and see which test turns red
     Sabotage(sabotage::Arguments),
+    /// Measure us and others on the same data, and keep the rounds
+    Bench(bench::Arguments),
+    /// Run a command and print what it took; `bench` runs itself so
+    #[command(hide = true)]
+    BenchMeter(bench::meter::Arguments),
+    /// Measure what the roofline is made of; `bench` runs itself so
+    #[command(hide = true)]
+    BenchKernels(bench::kernels::Arguments),
     /// Build, or find in the cache, other programs that the tests talk to; print their paths
     Peers(peers::Arguments),
 }
@@ -45,6 +54,9 @@ fn main() -> ExitCode {
         Verb::Tidy => tidy::run(&root),
         Verb::Accept(arguments) => accept::run(&root, &arguments),
         Verb::Sabotage(arguments) => sabotage::run(&root, &arguments),
+        Verb::Bench(arguments) => bench::run(&root, &arguments),
+        Verb::BenchMeter(arguments) => bench::meter::run(&arguments),
+        Verb::BenchKernels(arguments) => bench::kernels::run(&arguments),
         Verb::Peers(arguments) => peers::run(&root, &arguments),
     });
     match ended {

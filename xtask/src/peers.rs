@@ -3,8 +3,11 @@
 //! A peer is a folder `testbench/NAME/` with a `go.mod` that has one `tool` line and exact
 //! versions, and a committed `go.sum`. It is built once and kept in a cache folder under a name
 //! that holds the hash of these files; with a warm cache neither Go nor a network is needed.
+//! A folder with a `peer.toml` is a Rust program instead; it takes long to build and is built only
+//! when it is asked for by name.
 //! `restic-debian` is not built: it is the oldest reader there must be, as Debian 12 packs it.
 
+mod cargo;
 mod debian;
 mod golang;
 
@@ -18,15 +21,19 @@ use sha2::{Digest, Sha256};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Which peers; all of them without a name
+    /// Which peers; without a name all but those that take long to build
     names: Vec<String>,
 }
 
 /// Makes the peers available and prints one path a line, in the order of the names.
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     let known = known(root)?;
-    let names = if arguments.names.is_empty() { &known } else { &arguments.names };
-    for path in paths(root, names)? {
+    let quick = |name: &&String| !is_slow(root, name);
+    let names: Vec<String> = match &arguments.names[..] {
+        [] => known.iter().filter(quick).cloned().collect(),
+        names => names.to_vec(),
+    };
+    for path in paths(root, &names)? {
         println!("{}", path.display());
     }
     Ok(())
@@ -45,13 +52,24 @@ pub(crate) fn paths(root: &Path, names: &[String]) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// The binary of rustic where it is built already; it is needed by the benchmark alone.
+pub(crate) fn rustic(root: &Path) -> Result<Option<PathBuf>> {
+    let binary = home(root, "rustic")?.join("rustic");
+    Ok(binary.is_file().then_some(binary))
+}
+
+/// Whether a peer is built only when it is asked for.
+fn is_slow(root: &Path, name: &str) -> bool {
+    root.join("testbench").join(name).join("peer.toml").is_file()
+}
+
 /// All peers by name.
 fn known(root: &Path) -> Result<Vec<String>> {
     let folder = root.join("testbench");
     let mut names = vec![debian::NAME.to_owned()];
     for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
         let entry = entry.with_context(|| format!("list {}", folder.display()))?;
-        if entry.path().join("go.mod").is_file() {
+        if ["go.mod", "peer.toml"].iter().any(|file| entry.path().join(file).is_file()) {
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
     }
@@ -63,7 +81,7 @@ fn known(root: &Path) -> Result<Vec<String>> {
 fn built(root: &Path, name: &str) -> Result<PathBuf> {
     let folder = root.join("testbench").join(name);
     let cache = cache(root, |key| env::var_os(key));
-    let home = cache.join(format!("{name}-{}", fingerprint(&folder)?));
+    let home = home(root, name)?;
     let binary = home.join(name);
     if binary.is_file() {
         return Ok(binary);
@@ -75,7 +93,12 @@ fn built(root: &Path, name: &str) -> Result<PathBuf> {
         .prefix(&format!(".{name}-"))
         .tempdir_in(&cache)
         .with_context(|| format!("create a folder in {}", cache.display()))?;
-    golang::build(&folder, &scratch.path().join(name), &cache)?;
+    let new = scratch.path().join(name);
+    if is_slow(root, name) {
+        cargo::build(&folder, &new, scratch.path())?;
+    } else {
+        golang::build(&folder, &new, &cache)?;
+    }
     match fs::rename(scratch.path(), &home) {
         Ok(()) => drop(scratch.keep()),
         // Another process was faster; what it built is the same.
@@ -83,6 +106,13 @@ fn built(root: &Path, name: &str) -> Result<PathBuf> {
         Err(error) => return Err(error).with_context(|| format!("create {}", home.display())),
     }
     Ok(binary)
+}
+
+/// The folder in the cache for this peer, as its files pin it.
+fn home(root: &Path, name: &str) -> Result<PathBuf> {
+    let folder = root.join("testbench").join(name);
+    let cache = cache(root, |key| env::var_os(key));
+    Ok(cache.join(format!("{name}-{}", fingerprint(&folder)?)))
 }
 
 /// Where built peers are kept: `ALIDADE_TESTBENCH`, else below the user's cache folder, else in
@@ -110,7 +140,8 @@ fn fingerprint(folder: &Path) -> Result<String> {
         .collect::<std::io::Result<Vec<_>>>()
         .with_context(list)?;
     paths.sort();
-    for needed in ["go.mod", "go.sum"] {
+    let pinned = paths.contains(&folder.join("peer.toml"));
+    for needed in if pinned { &[][..] } else { &["go.mod", "go.sum"][..] } {
         if !paths.contains(&folder.join(needed)) {
             bail!("{} has no {needed}", folder.display());
         }
@@ -177,7 +208,11 @@ mod tests {
         for name in known.iter().filter(|name| *name != debian::NAME) {
             let folder = root.join("testbench").join(name);
             fingerprint(&folder).unwrap();
-            golang::Module::read(&folder).unwrap();
+            if is_slow(&root, name) {
+                cargo::Pinned::read(&folder).unwrap();
+            } else {
+                golang::Module::read(&folder).unwrap();
+            }
         }
     }
 }

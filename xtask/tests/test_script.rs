@@ -51,6 +51,7 @@ impl Bench {
             "restic",
             "strace",
             "setpriv",
+            "zstd",
         ];
         for tool in packaged.iter().chain(&["go", "git"]) {
             bench.tool(tool, "exit 0");
