@@ -9,6 +9,7 @@ mod base;
 mod chance;
 mod content;
 mod contest;
+mod counts;
 mod image;
 pub(crate) mod kernels;
 mod machine;
@@ -56,6 +57,12 @@ pub(crate) struct Arguments {
 enum Other {
     /// Make docs/benchmarks.md of the rounds that are committed
     Report,
+    /// Count the instructions of every stage on small data, by valgrind
+    Counts {
+        /// Where data sets and repositories lie; else below the user's cache folder
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
 }
 
 #[derive(clap::Args)]
@@ -84,8 +91,14 @@ const ROUNDS: &str = "testbench/bench/rounds";
 
 /// Runs rows and keeps what was measured, or makes the report of it.
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
-    match arguments.other {
+    match &arguments.other {
         Some(Other::Report) => report::write(root),
+        Some(Other::Counts { data }) => {
+            let place = place(root, data.as_deref(), Scale::Smoke)?;
+            // The build that people run, on the data that a slow processor can do.
+            let (tools, xtask) = tools(root, &place, Scale::Full)?;
+            counts::run(root, &arena(root, &place, &tools, &xtask, false)?)
+        }
         None if arguments.measure.list => {
             for row in ROWS {
                 println!("{:24} {} ({})", row.name, row.about, row.set.name());
@@ -100,18 +113,10 @@ fn measure(root: &Path, arguments: &Measure) -> Result<()> {
     let rows = chosen(&arguments.rows)?;
     let only = tools_of(&arguments.tools)?;
     let scale = if arguments.smoke { Scale::Smoke } else { Scale::Full };
-    let data = arguments.data.clone().unwrap_or_else(|| default_data(root));
-    let place = Place::new(&std::path::absolute(&data)?, scale)?;
+    let place = place(root, arguments.data.as_deref(), scale)?;
     let (tools, xtask) = tools(root, &place, scale)?;
     let machine = Machine::this()?;
-    let arena = Arena {
-        place: &place,
-        tools: &tools,
-        xtask: &xtask,
-        cores: machine.cores,
-        figures: scale == Scale::Full,
-        commit: contest::commit(root),
-    };
+    let arena = arena(root, &place, &tools, &xtask, scale == Scale::Full)?;
     let mut ready: BTreeMap<Kind, Facts> = BTreeMap::new();
     for row in rows {
         let set = Set::new(row.set, scale, &place.sets());
@@ -122,15 +127,14 @@ fn measure(root: &Path, arguments: &Measure) -> Result<()> {
         ready.insert(row.set, facts.clone());
         let contestants = present(row, &tools, &only);
         let rounds = arguments.rounds.unwrap_or(if arena.figures { row.rounds } else { 1 });
-        let ended = if arena.figures && only.is_empty() {
-            let heading = heading(&arena, row, &machine, &facts, &contestants)?;
+        let heading = heading(&arena, row, &machine, &facts, &contestants)?;
+        let file = if arena.figures && only.is_empty() {
             let path = root.join(ROUNDS).join(machine.slug()).join(format!("{}.json", row.name));
-            let file = Rounds::resume(path, heading)?;
-            kept(&arena, row, &set, (contestants, rounds), file)
+            Rounds::resume(path, heading)?
         } else {
-            Contest::new(&arena, row, &set, &facts, contestants)
-                .and_then(|mut contest| contest.run(rounds, &|_, _| false, &mut |_| Ok(())))
+            Rounds::unkept(heading)
         };
+        let ended = run_row(&arena, row, &set, (contestants, rounds), file);
         // The next row needs the data set as it was, even when this one failed.
         set.undo()?;
         ended.with_context(|| format!("row {}", row.name))?;
@@ -144,8 +148,24 @@ fn measure(root: &Path, arguments: &Measure) -> Result<()> {
     Ok(())
 }
 
-/// Runs a row from where its file ends, and measures the kernels beside it.
-fn kept(
+fn place(root: &Path, data: Option<&Path>, scale: Scale) -> Result<Place> {
+    let data = data.map_or_else(|| default_data(root), Path::to_owned);
+    Place::new(&std::path::absolute(&data)?, scale)
+}
+
+fn arena<'a>(
+    root: &Path,
+    place: &'a Place,
+    tools: &'a Tools,
+    xtask: &'a Path,
+    figures: bool,
+) -> Result<Arena<'a>> {
+    let cores = Machine::this()?.cores;
+    Ok(Arena { place, tools, xtask, cores, figures, commit: contest::commit(root) })
+}
+
+/// Runs a row from where its file ends, measures the kernels beside it, and prints its table.
+fn run_row(
     arena: &Arena<'_>,
     row: &Row,
     set: &Set,
@@ -162,8 +182,12 @@ fn kept(
     }
     let mut contest = Contest::new(arena, row, set, facts, contestants)?;
     contest.run(rounds, &|round, name| known.has(round, name), &mut |run| file.add(run))?;
-    file.record.kernels = Some(roofline_kernels(arena.xtask, set, arena.place)?);
-    file.save()
+    if arena.figures {
+        file.record.kernels = Some(roofline_kernels(arena.xtask, set, arena.place)?);
+        file.save()?;
+        println!("{}", report::section(row, &file.record));
+    }
+    Ok(())
 }
 
 /// Has a program of our own build measure the costs of single steps.

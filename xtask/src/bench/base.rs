@@ -29,40 +29,48 @@ pub(super) struct Bases<'a> {
 struct Stamp {
     version: String,
     digest: String,
-    generation: Option<u64>,
+    generation: u64,
+}
+
+impl Stamp {
+    /// Whether a base with this stamp is what is wanted, of any generation when none is said.
+    fn fits(&self, version: &str, digest: &str, generation: Option<u64>) -> bool {
+        self.version == version
+            && self.digest == digest
+            && generation.is_none_or(|wanted| wanted == self.generation)
+    }
 }
 
 impl Bases<'_> {
     /// The tool's repository of the source with the time stamps that it has now.
     pub(super) fn current(&self, tool: Tool) -> Result<Base> {
-        self.made(tool, "backup", Some(self.set.generation()?), Key::Bench)
+        self.made(tool, Some(self.set.generation()?), Key::Bench)
     }
 
     /// The tool's repository of the source, whatever its time stamps were.
     pub(super) fn any(&self, tool: Tool) -> Result<Base> {
-        self.made(tool, "content", None, Key::Bench)
+        self.made(tool, None, Key::Bench)
     }
 
     /// A repository with the tool's own key and nothing worth mentioning in it.
     pub(super) fn default_key(&self, tool: Tool) -> Result<Base> {
-        self.made(tool, "key", None, Key::Default)
+        self.made(tool, None, Key::Default)
     }
 
-    fn made(&self, tool: Tool, what: &str, generation: Option<u64>, key: Key) -> Result<Base> {
-        let folder =
-            self.arena.place.base(&format!("{}-{}-{what}", self.set.kind.name(), tool.name()));
-        let base = Base { repository: folder.join("repository"), home: folder.join("home") };
-        let stamp = Stamp {
-            version: self.arena.tools.version(tool)?,
-            digest: self.facts.digest.clone(),
-            generation,
+    fn made(&self, tool: Tool, generation: Option<u64>, key: Key) -> Result<Base> {
+        let what = match key {
+            Key::Bench => "backup",
+            Key::Default => "key",
         };
+        let set = self.set.kind.name();
+        let folder = self.arena.place.base(&format!("{set}-{}-{what}", tool.name()));
+        let base = Base { repository: folder.join("repository"), home: folder.join("home") };
+        let version = self.arena.tools.version(tool)?;
         let file = folder.join("stamp.json");
-        let wanted = serde_json::to_string(&stamp)?;
-        if read(&file)?.as_ref() == Some(&wanted) {
+        if read(&file)?.is_some_and(|stamp| stamp.fits(&version, &self.facts.digest, generation)) {
             return Ok(base);
         }
-        eprintln!("making a {what} repository of {} with {}", self.set.kind.name(), tool.name());
+        eprintln!("making a {what} repository of {set} with {}", tool.name());
         place::remove(&folder)?;
         let stage = self.arena.place.stage(&base.repository, &base.home)?;
         self.arena.tools.create(tool, &stage, Class::Default, key)?;
@@ -80,15 +88,38 @@ impl Bases<'_> {
             .line(tool, backup, &stage, source)?
             .with_context(|| format!("{} makes no backups", tool.name()))?
             .output()?;
-        fs::write(&file, wanted).with_context(|| format!("write {}", file.display()))?;
+        let generation = self.set.generation()?;
+        let stamp = Stamp { version, digest: self.facts.digest.clone(), generation };
+        fs::write(&file, serde_json::to_string(&stamp)?)
+            .with_context(|| format!("write {}", file.display()))?;
         Ok(base)
     }
 }
 
-fn read(file: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(file) {
-        Ok(text) => Ok(Some(text)),
+/// The stamp of a base that is whole; another program's, or a torn one, is as good as none.
+fn read(file: &Path) -> Result<Option<Stamp>> {
+    match fs::read(file) {
+        Ok(text) => match serde_json::from_slice(&text) {
+            Ok(stamp) => Ok(Some(stamp)),
+            Err(error) => {
+                eprintln!("{} is not understood: {error}", file.display());
+                Ok(None)
+            }
+        },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("read {}", file.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_fits_the_program_the_data_and_where_it_matters_the_generation() {
+        let stamp = Stamp { version: "v1".into(), digest: "d1".into(), generation: 3 };
+        assert!(stamp.fits("v1", "d1", Some(3)) && stamp.fits("v1", "d1", None));
+        assert!(!stamp.fits("v2", "d1", None) && !stamp.fits("v1", "d2", None));
+        assert!(!stamp.fits("v1", "d1", Some(4)));
     }
 }

@@ -1,11 +1,12 @@
 //! `docs/benchmarks.md`, made from the rounds that are committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::counts::{self, Count};
 use super::roofline;
 use super::rounds::{self, Heading, Record, Run};
 use super::row::{ROWS, Row};
@@ -84,7 +85,48 @@ fn of_checkout(root: &Path) -> Result<String> {
             notes.insert(row.name, text);
         }
     }
-    Ok(text(&records, &notes))
+    let path = root.join(counts::COUNTS);
+    let counts: Vec<Count> = match fs::read(&path) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+    };
+    Ok(text(&records, &notes) + &instructions(&counts))
+}
+
+/// The table of instructions; nothing where none were counted.
+fn instructions(counts: &[Count]) -> String {
+    let mut out = String::new();
+    let stages: BTreeSet<&str> =
+        counts.iter().flat_map(|count| count.instructions.keys()).map(String::as_str).collect();
+    if stages.is_empty() {
+        return out;
+    }
+    line(&mut out, "\n## Instructions\n");
+    line(
+        &mut out,
+        "Of alidade on the small data sets of `--smoke`, in instructions for each byte of the source, as valgrind counts\n\
+         them (`cargo xtask bench counts`). valgrind's processor has neither AVX-512 nor the SHA instructions, so that the\n\
+         kernels run as their portable twins: hashing is much dearer here than it is. What matters is how the numbers change.\n",
+    );
+    let cells: Vec<&str> = stages.iter().copied().collect();
+    line(&mut out, format!("| what | all | {} |", cells.join(" | ")));
+    line(&mut out, format!("|---|---|{}", "---|".repeat(cells.len())));
+    for count in counts {
+        let all: u64 = count.instructions.values().sum();
+        let mut cells = vec![tenths(all, count.bytes)];
+        for stage in &stages {
+            let spent = count.instructions.get(*stage).copied().unwrap_or(0);
+            cells.push(tenths(spent, count.bytes));
+        }
+        line(
+            &mut out,
+            format!("| {} of {} | {} |", count.action, count.data_set, cells.join(" | ")),
+        );
+    }
+    out
 }
 
 /// The report as text.
@@ -102,7 +144,7 @@ fn text(records: &[Record], notes: &BTreeMap<&str, String>) -> String {
         machine(&mut out, records);
         for row in ROWS {
             if let Some(record) = records.iter().find(|record| record.heading.row == row.name) {
-                section(&mut out, row, record);
+                out.push_str(&section(row, record));
                 if let Some(note) = notes.get(row.name) {
                     line(&mut out, format!("\n**Where the rest goes.** {}", note.trim()));
                 }
@@ -186,8 +228,10 @@ impl Outcome {
     }
 }
 
-fn section(out: &mut String, row: &Row, record: &Record) {
-    line(out, format!("\n### {}\n\n{}: `{}`.", row.name, row.about, record.heading.data_set));
+/// What came of one row on one machine.
+pub(super) fn section(row: &Row, record: &Record) -> String {
+    let mut out = String::new();
+    line(&mut out, format!("\n### {}\n\n{}: `{}`.", row.name, row.about, record.heading.data_set));
     let mut results = Vec::new();
     for contestant in row.contestants() {
         let name = contestant.name();
@@ -199,7 +243,7 @@ fn section(out: &mut String, row: &Row, record: &Record) {
     }
     let ours = results.iter().find(|(name, _)| name == "alidade").map(|(_, result)| result.wall);
     line(
-        out,
+        &mut out,
         "\n| tool | wall s | CPU s | stored MB | max RSS MiB | runs | alidade is faster |\n|---|---|---|---|---|---|---|",
     );
     for (name, result) in &results {
@@ -209,7 +253,7 @@ fn section(out: &mut String, row: &Row, record: &Record) {
         };
         let Outcome { wall, cpu, stored, rss_kib, runs, disturbed } = result;
         line(
-            out,
+            &mut out,
             format!(
                 "| {name} | {} ({}–{}){} | {} | {} | {} | {runs} | {ratio} |",
                 seconds(wall.median),
@@ -222,7 +266,8 @@ fn section(out: &mut String, row: &Row, record: &Record) {
             ),
         );
     }
-    share(out, row, record, &results);
+    share(&mut out, row, record, &results);
+    out
 }
 
 /// The roofline of the row, and how much of it we reach.
@@ -344,6 +389,22 @@ Roofline: 6.00 s, of which alidade reaches **60 %**.
         assert!(found.ends_with("\n**Where the rest goes.** In reading.\n"), "{found}");
         assert!(text.contains("| restic | restic 0.18.1 |"), "{text}");
         assert!(text.contains("| tree | 2 | 4,000,000,000 | 3 | `d1` |"), "{text}");
+    }
+
+    #[test]
+    fn instructions_are_given_for_a_byte_of_the_source() {
+        let instructions = BTreeMap::from([("cut".to_owned(), 250), ("hash".to_owned(), 1_000)]);
+        let count = Count {
+            action: "backup".to_owned(),
+            data_set: "tree".to_owned(),
+            digest: String::new(),
+            files: 1,
+            bytes: 100,
+            instructions,
+        };
+        let table = "| what | all | cut | hash |\n|---|---|---|---|\n| backup of tree | 12.5 | 2.5 | 10.0 |\n";
+        assert!(super::instructions(&[count]).ends_with(table));
+        assert_eq!(super::instructions(&[]), "");
     }
 
     #[test]

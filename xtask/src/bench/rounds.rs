@@ -62,7 +62,8 @@ impl Record {
 
 /// A record and the file it is kept in.
 pub(super) struct Rounds {
-    path: PathBuf,
+    /// Nothing when nothing is kept.
+    path: Option<PathBuf>,
     pub(super) record: Record,
 }
 
@@ -73,7 +74,12 @@ impl Rounds {
             Some(record) if record.heading == heading => record,
             _ => Record { heading, kernels: None, runs: Vec::new() },
         };
-        Ok(Self { path, record })
+        Ok(Self { path: Some(path), record })
+    }
+
+    /// Rounds that are only looked at.
+    pub(super) fn unkept(heading: Heading) -> Self {
+        Self { path: None, record: Record { heading, kernels: None, runs: Vec::new() } }
     }
 
     /// Adds a run and writes the file, so that nothing is lost when the next one breaks.
@@ -83,12 +89,13 @@ impl Rounds {
     }
 
     pub(super) fn save(&self) -> Result<()> {
-        let folder = self.path.parent().context("find the folder of the rounds")?;
+        let Some(path) = &self.path else { return Ok(()) };
+        let folder = path.parent().context("find the folder of the rounds")?;
         fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-        let write = || format!("write {}", self.path.display());
-        let new = self.path.with_extension("new");
+        let write = || format!("write {}", path.display());
+        let new = path.with_extension("new");
         fs::write(&new, text(&self.record)?).with_context(write)?;
-        fs::rename(&new, &self.path).with_context(write)
+        fs::rename(&new, path).with_context(write)
     }
 }
 
