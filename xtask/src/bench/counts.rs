@@ -53,6 +53,7 @@ pub(super) fn run(root: &Path, arena: &Arena<'_>) -> Result<()> {
         counts.extend(of_set(arena, kind)?);
     }
     let path = root.join(COUNTS);
+    place::make(path.parent().context("find the folder of the counts")?)?;
     fs::write(&path, serde_json::to_string_pretty(&counts)? + "\n")
         .with_context(|| format!("write {}", path.display()))?;
     eprintln!("wrote {COUNTS}; `cargo xtask bench report` puts it into the report");

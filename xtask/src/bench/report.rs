@@ -107,8 +107,8 @@ fn instructions(counts: &[Count]) -> String {
     line(&mut out, "\n## Instructions\n");
     line(
         &mut out,
-        "Of alidade on the small data sets of `--smoke`, in instructions for each byte of the source, as valgrind counts\n\
-         them (`cargo xtask bench counts`). valgrind's processor has neither AVX-512 nor the SHA instructions, so that the\n\
+        "Of alidade on the small data sets of `--smoke`, in instructions for each byte of the source (1 is 10⁹ for a\n\
+         GB), as valgrind counts them (`cargo xtask bench counts`). valgrind's processor has neither AVX-512 nor the SHA instructions, so that the\n\
          kernels run as their portable twins: hashing is much dearer here than it is. What matters is how the numbers change.\n",
     );
     let cells: Vec<&str> = stages.iter().copied().collect();

@@ -37,7 +37,7 @@ pub(super) struct Run {
     pub(super) repeats: usize,
     /// True when too much else ran in the last one, too.
     pub(super) disturbed: bool,
-    /// When it ended, UTC.
+    /// When it ended, in seconds since 1970.
     pub(super) at: String,
     /// The commit that the binary was built from.
     pub(super) commit: String,
@@ -174,7 +174,7 @@ pub(super) mod tests {
             stored_bytes: 1_700_000_000,
             repeats: 0,
             disturbed: false,
-            at: "2026-11-21T00:00:00Z".to_owned(),
+            at: "1795219200.0".to_owned(),
             commit: "abc".to_owned(),
         }
     }
