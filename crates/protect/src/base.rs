@@ -63,20 +63,18 @@ impl Base {
         while self.levels.len() > 1 && self.levels.last().is_some_and(|at| at.no != place.parent) {
             self.levels.pop();
         }
-        let (found, path) = match self.levels.last_mut() {
-            None => (None, Vec::new()),
-            Some(level) => {
-                let mut path = level.path.clone();
-                path.push(b'/');
-                path.extend_from_slice(&entry.name);
-                (level.seek(&entry.name, &mut self.notes), path)
-            }
+        let found = match self.levels.last_mut() {
+            None => None,
+            Some(level) => level.seek(&entry.name, &mut self.notes),
         };
         if entry.metadata.kind == alidade_model::Kind::Directory {
             let subtree = found.as_ref().and_then(|node| match node.kind {
                 NodeKind::Dir => node.subtree,
                 _ => None,
             });
+            let mut path = self.levels.last().map(|level| level.path.clone()).unwrap_or_default();
+            path.push(b'/');
+            path.extend_from_slice(&entry.name);
             self.push(cx, Some(place.no), path, subtree);
         }
         found

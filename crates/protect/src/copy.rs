@@ -1,7 +1,8 @@
 //! The one data path: a tree source into a tree sink.
 //!
-//! One thread walks and settles, in visit order; workers carry the content of files. Between them lies
-//! a window of visits, bounded in number and in bytes, so memory does not depend on the tree.
+//! One thread walks, one announces and settles in visit order, workers carry the content of files.
+//! Between them lies a window of visits, bounded in number and in bytes, so memory does not depend on
+//! the tree.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,8 @@ use crate::carry::{Carried, Fate, FileJob, Job, SPAN, SpanJob, Worker};
 const WINDOW_VISITS: usize = 4096;
 /// The memory those may take together, about, for each worker.
 const WINDOW_BYTES: usize = 4 << 20;
+/// Steps the walk may be ahead of what is announced, of some hundreds of visits each.
+const STEPS: usize = 4;
 /// Small files are carried together, up to so many and so many bytes.
 const BATCH_FILES: usize = 256;
 const BATCH_BYTES: u64 = 4 << 20;
@@ -93,7 +96,10 @@ pub(crate) fn copy_tree(
             in_flight: 0,
             copied: Copied::default(),
         };
-        let copied = driver.run(source);
+        let trail = source.trail().to_vec();
+        let (steps, walked) = bounded(STEPS);
+        scope.spawn(move || walk(cx, source, &steps));
+        let copied = driver.run(&trail, walked);
         stop.store(copied.is_err(), Ordering::Relaxed);
         copied
     })?;
@@ -101,7 +107,24 @@ pub(crate) fn copy_tree(
     Ok(copied)
 }
 
-/// The walking and settling side.
+/// Walks, ahead of what is announced.
+fn walk(cx: &Cx, source: &mut dyn TreeSource, steps: &Sender<Result<Vec<Visit>>>) {
+    let mut more = true;
+    while more {
+        let mut visits = Vec::new();
+        let step = cx.check().and_then(|()| source.next(cx, &mut visits)).map(|goes_on| {
+            more = goes_on;
+            visits
+        });
+        more &= step.is_ok();
+        // The other end is gone when the copy failed.
+        if steps.send(step).is_err() {
+            return;
+        }
+    }
+}
+
+/// The announcing and settling side.
 struct Driver<'a> {
     cx: &'a Cx,
     sink: &'a dyn TreeSink,
@@ -126,27 +149,21 @@ struct Driver<'a> {
 }
 
 impl Driver<'_> {
-    fn run(mut self, source: &mut dyn TreeSource) -> Result<Copied> {
-        let trail = source.trail().to_vec();
-        for entry in &trail {
+    fn run(mut self, trail: &[Entry], walked: Receiver<Result<Vec<Visit>>>) -> Result<Copied> {
+        for entry in trail {
             self.enter(entry, false)?;
         }
-        let mut batch = Vec::new();
-        loop {
+        for step in walked {
             self.cx.check()?;
-            let more = source.next(self.cx, &mut batch)?;
-            for visit in batch.drain(..) {
+            for visit in step? {
                 self.visit(visit)?;
                 self.settle_ready()?;
                 while self.window.len() >= self.room.0 || self.bytes >= self.room.1 {
                     self.wait()?;
                 }
             }
-            if !more {
-                break;
-            }
         }
-        for _ in &trail {
+        for _ in trail {
             self.leave()?;
         }
         while self.in_flight > 0 || !self.batch.is_empty() {

@@ -141,18 +141,19 @@ impl Indexed {
     /// # Errors
     /// As [`Indexed::read_blob`], without its bound; a tree that is no tree fails while it is read.
     pub fn tree(&self, cx: &Cx, id: BlobId) -> Result<TreeReader> {
-        let json =
-            self.try_copies(cx, BlobKind::Tree, &id, |copy| -> Result<Box<dyn Read + Send>> {
+        type Json = Box<dyn Read + Send>;
+        let (json, len) =
+            self.try_copies(cx, BlobKind::Tree, &id, |copy| -> Result<(Json, u64)> {
                 let len = copy.blob.content_len().map_or(u64::MAX, u64::from);
                 if len <= HELD_TREE && u64::from(copy.blob.len) <= HELD_TREE {
                     let mut json = Vec::new();
                     self.read_copy(copy, &mut json)?;
-                    return Ok(Box::new(Cursor::new(json)));
+                    return Ok((Box::new(Cursor::new(json)), len));
                 }
                 self.stream_copy(copy)?.verify().map_err(|error| damage(copy, &error))?;
-                Ok(Box::new(self.stream_copy(copy)?))
+                Ok((Box::new(self.stream_copy(copy)?), len))
             })?;
-        Ok(TreeReader { id, nodes: TreeDecoder::new(json, Order::Ascending) })
+        Ok(TreeReader { id, nodes: TreeDecoder::sized(json, Order::Ascending, len) })
     }
 
     pub(crate) fn benches(&self) -> &Pool<Bench> {

@@ -42,10 +42,37 @@ fn expected(what: &'static str) -> DecodeError {
     DecodeError::malformed(format!("its JSON has something else where {what} must be"))
 }
 
+/// Where the first byte is that ends a text or is not itself in it: eight bytes at a time.
+fn end_of_plain(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const TOPS: u64 = ONES << 7;
+    let (words, _) = text.as_chunks::<8>();
+    let mut from = 0;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        // The top bit of a byte below that number, when the byte's own top bit is not set.
+        let below = |word: u64, number: u64| word.wrapping_sub(ONES * number) & !word & TOPS;
+        let quote = below(word ^ (ONES * u64::from(b'"')), 1);
+        let escape = below(word ^ (ONES * u64::from(b'\\')), 1);
+        if (quote | escape | below(word, 0x20)) != 0 {
+            break;
+        }
+        from += 8;
+    }
+    let rest = text[from..].iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+    rest.map(|at| from + at)
+}
+
 impl<R: Read> Reader<R> {
     /// Reads from `source`; keeps nothing before [`Reader::set_budget`].
     pub fn new(source: R) -> Self {
-        let buf = vec![0; BUFFER].into_boxed_slice();
+        Self::sized(source, BUFFER as u64)
+    }
+
+    /// As [`Reader::new`], for a source that has about `len` bytes.
+    pub fn sized(source: R, len: u64) -> Self {
+        let len = usize::try_from(len).unwrap_or(BUFFER).clamp(64, BUFFER);
+        let buf = vec![0; len].into_boxed_slice();
         Self { source, buf, at: 0, end: 0, budget: 0, raw: None }
     }
 
@@ -209,7 +236,7 @@ impl<R: Read> Reader<R> {
     fn text_until_quote(&mut self, mut out: Option<&mut Vec<u8>>) -> Decoded<()> {
         loop {
             let filled = self.filled()?;
-            let stop = filled.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+            let stop = end_of_plain(filled);
             let plain = stop.unwrap_or(filled.len());
             let next = stop.map(|at| filled[at]);
             if filled.is_empty() {
@@ -518,6 +545,19 @@ mod tests {
             let ours = ours.skip().and_then(|()| ours.end());
             let serde = serde_json::from_str::<serde::de::IgnoredAny>(&json);
             prop_assert_eq!(ours.is_ok(), serde.is_ok());
+        }
+    }
+
+    #[test]
+    fn the_end_of_plain_text_is_where_a_look_at_each_byte_finds_it() {
+        let plain = |byte: &u8| !matches!(byte, b'"' | b'\\' | 0..0x20);
+        for byte in 0..=255_u8 {
+            for at in 0..24 {
+                let mut text = vec![0xC3; 24];
+                text[at] = byte;
+                assert_eq!(end_of_plain(&text), text.iter().position(|b| !plain(b)), "{byte} {at}");
+                assert_eq!(end_of_plain(&text[..at]), None);
+            }
         }
     }
 }

@@ -216,8 +216,13 @@ impl<R: Read> Iterator for TreeDecoder<R> {
 impl<R: Read> TreeDecoder<R> {
     /// Reads the tree that `source` has, which ends where the tree ends.
     pub fn new(source: R, order: Order) -> Self {
+        Self::sized(source, order, u64::MAX)
+    }
+
+    /// As [`TreeDecoder::new`], for a tree of about `len` bytes: small ones take less memory.
+    pub fn sized(source: R, order: Order, len: u64) -> Self {
         let (last, text) = (Vec::new(), String::new());
-        Self { json: Reader::new(source), state: State::Begin, order, last, text }
+        Self { json: Reader::sized(source, len), state: State::Begin, order, last, text }
     }
 
     fn read(&mut self) -> Decoded<Option<Node>> {
