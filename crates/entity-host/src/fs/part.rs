@@ -17,8 +17,6 @@ use super::slots::{OpenDirs, OpenParts};
 pub(crate) struct Part {
     pub(crate) dir: Arc<Dir>,
     pub(crate) name: Vec<u8>,
-    /// The size it will probably have.
-    size: u64,
     state: Mutex<State>,
 }
 
@@ -27,10 +25,10 @@ pub(crate) struct Part {
 pub(crate) struct State {
     /// Open while it is written to.
     fd: Option<Arc<OwnedFd>>,
-    /// File system and inode, once it was created.
+    /// True once it was created, and while it is there.
+    is_created: bool,
+    /// File system and inode, looked up when it is closed before it is complete.
     identity: Option<(u64, u64)>,
-    /// The size the file has.
-    length: u64,
     /// Where the last data ends.
     pub(crate) data_end: u64,
     /// Bytes written so far, holes included.
@@ -45,10 +43,10 @@ pub(crate) struct State {
 
 impl Part {
     /// A file that will be created when something is written.
-    pub(crate) fn new(dir: Arc<Dir>, name: &[u8], size: u64, is_hashed: bool) -> Arc<Self> {
+    pub(crate) fn new(dir: Arc<Dir>, name: &[u8], is_hashed: bool) -> Arc<Self> {
         let hash = is_hashed.then(ContentHash::new);
         let state = Mutex::new(State { hash, ..State::default() });
-        Arc::new(Self { dir, name: name.to_vec(), size, state })
+        Arc::new(Self { dir, name: name.to_vec(), state })
     }
 
     /// Its state, for one thread at a time.
@@ -58,7 +56,13 @@ impl Part {
 
     /// Closes it if no thread is at it; it opens again by itself.
     pub(crate) fn close_if_idle(&self) -> bool {
-        self.state.try_lock().is_ok_and(|mut state| state.fd.take().is_some())
+        let Ok(mut state) = self.state.try_lock() else { return false };
+        let Some(fd) = &state.fd else { return false };
+        // It must be the same file when it is opened again.
+        let Ok(stat) = look(fd) else { return false };
+        state.identity = Some(identity_of(&stat));
+        state.fd = None;
+        true
     }
 
     /// Opens it, creating it the first time.
@@ -72,25 +76,17 @@ impl Part {
         }
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = dirs.reach(&self.dir)?;
-        let fd = match state.identity {
-            Some(identity) => {
-                let fd = openat(&dir, self.name.as_slice(), flags, Mode::empty())?;
-                if identity_of(&look(&fd)?) != identity {
-                    return Err(Errno::STALE);
-                }
-                fd
+        let fd = if state.is_created {
+            let fd = openat(&dir, self.name.as_slice(), flags, Mode::empty())?;
+            if Some(identity_of(&look(&fd)?)) != state.identity {
+                return Err(Errno::STALE);
             }
-            None => {
-                let create = flags | OFlags::CREATE | OFlags::EXCL;
-                let mode = Mode::RUSR | Mode::WUSR;
-                let fd = openat(&dir, self.name.as_slice(), create, mode)?;
-                state.identity = Some(identity_of(&look(&fd)?));
-                if self.size > 0 {
-                    ftruncate(&fd, self.size)?;
-                }
-                state.length = self.size;
-                fd
-            }
+            fd
+        } else {
+            let create = flags | OFlags::CREATE | OFlags::EXCL;
+            let fd = openat(&dir, self.name.as_slice(), create, Mode::RUSR | Mode::WUSR)?;
+            state.is_created = true;
+            fd
         };
         let fd = Arc::new(fd);
         state.fd = Some(Arc::clone(&fd));
@@ -127,19 +123,14 @@ impl Part {
             state.hash = Some(ContentHash::new());
         }
         match &state.fd {
-            Some(fd) => {
-                ftruncate(fd, 0)?;
-                ftruncate(fd, self.size)?;
-                state.length = self.size;
-                Ok(())
-            }
+            Some(fd) => ftruncate(fd, 0),
             None => Ok(()),
         }
     }
 
-    /// Cuts it to what was written, or extends it by the hole at its end.
-    pub(crate) fn cut(state: &mut State, fd: &OwnedFd) -> Result<()> {
-        if state.length.max(state.data_end) != state.written {
+    /// Extends it by the hole at its end.
+    pub(crate) fn extend(state: &State, fd: &OwnedFd) -> Result<()> {
+        if state.data_end != state.written {
             ftruncate(fd, state.written)?;
         }
         Ok(())
@@ -153,7 +144,9 @@ impl Part {
     ) -> Result<()> {
         state.is_lost = true;
         self.close(state, open.1);
-        let Some(_) = state.identity.take() else { return Ok(()) };
+        if !std::mem::replace(&mut state.is_created, false) {
+            return Ok(());
+        }
         let dir = open.0.reach(&self.dir)?;
         match unlinkat(&dir, self.name.as_slice(), AtFlags::empty()) {
             Err(Errno::NOENT) => Ok(()),
@@ -170,7 +163,7 @@ impl Part {
 
     /// True when it was created and is there.
     pub(crate) fn is_there(&self) -> bool {
-        self.lock().identity.is_some()
+        self.lock().is_created
     }
 }
 
@@ -199,7 +192,7 @@ pub(crate) fn copy_content(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
             }
         }
     }
-    Ok(())
+    ftruncate(to, stat.stx_size)
 }
 
 /// Writes all of `data` at `at`.

@@ -19,7 +19,6 @@ use super::content::hash_of;
 use super::dir::{Dir, LISTING};
 use super::dress::{Refusal, Target, bequeaths, disinherit, dress, undressed};
 use super::links::{First, Links};
-use super::metadata::look;
 use super::part::{Part, State, copy_content, open_to_read, write_all};
 use super::slots::{OpenDirs, OpenParts};
 use super::tally::words;
@@ -218,8 +217,7 @@ impl FsSink {
         let failed = |error| self.failed("copy to", &name.dir, &name.name, error);
         let dir = self.dirs.reach(&name.first.dir).map_err(failed)?;
         let from = open_to_read(&dir, &name.first.name).map_err(failed)?;
-        let size = look(&from).map_err(failed)?.stx_size;
-        let part = Part::new(Arc::clone(&name.dir), &name.name, size, false);
+        let part = Part::new(Arc::clone(&name.dir), &name.name, false);
         let mut state = part.lock();
         let mut refusals = Vec::new();
         self.on_file(&part, &mut state, "create file", |state| {
@@ -281,7 +279,7 @@ impl FsSink {
         let mut refusals = Vec::new();
         self.on_file(part, state, "write file", |state| {
             let fd = part.open(state, self.open())?;
-            Part::cut(state, &fd)?;
+            Part::extend(state, &fd)?;
             let target = Target::Open(fd.as_fd());
             if self.bequeaths && Arc::ptr_eq(&part.dir, &self.root) {
                 disinherit(target)?;
@@ -390,8 +388,7 @@ impl TreeSink for FsSink {
         }
         let mut first = First::new(dir, &entry.name, metadata);
         if is_file {
-            let size = metadata.size;
-            let part = Part::new(Arc::clone(dir), &entry.name, size, self.care.read_back);
+            let part = Part::new(Arc::clone(dir), &entry.name, self.care.read_back);
             first.part = Some(Arc::clone(&part));
             self.tree().files.insert(place.no, part);
         } else {
