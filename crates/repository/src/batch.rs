@@ -60,7 +60,6 @@ pub struct Batch<'w> {
     done: VecDeque<Chunk>,
     packs: [OpenPack; PACKS],
     full: Vec<OpenPack>,
-    spare: Vec<OpenPack>,
     bench: Bench,
 }
 
@@ -88,7 +87,6 @@ impl<'w> Batch<'w> {
             done: VecDeque::new(),
             packs: Default::default(),
             full: Vec::new(),
-            spare: Vec::new(),
             bench: Bench {
                 compressor: Compressor::new(3).map_err(no_zstd)?,
                 decompressor: Decompressor::new().map_err(no_zstd)?,
@@ -167,12 +165,7 @@ impl<'w> Batch<'w> {
         writer.guarded(|| {
             let sealed = self.seal_all(cx)?;
             self.check_all(&sealed)?;
-            for mut pack in self.full.drain(..) {
-                writer.store_pack(cx, &mut pack)?;
-                pack.clear();
-                self.spare.push(pack);
-            }
-            Ok(())
+            self.full.drain(..).try_for_each(|pack| writer.store_and_keep(cx, pack))
         })?;
         let begun = self.begun();
         self.bytes.copy_within(begun.., 0);
@@ -193,7 +186,7 @@ impl<'w> Batch<'w> {
     /// Hashes all chunks and seals those that must be stored. With the self-check, returns those, whose
     /// bytes are now what was opened and decompressed again.
     fn seal_all(&mut self, cx: &Cx) -> Result<Vec<(BlobId, Range<usize>)>> {
-        let Self { writer, bytes, ends, done, packs, full, spare, bench, .. } = self;
+        let Self { writer, bytes, ends, done, packs, full, bench, .. } = self;
         let ids = {
             let begins = std::iter::once(&0).chain(ends.iter());
             let chunks: Vec<&[u8]> =
@@ -220,7 +213,7 @@ impl<'w> Batch<'w> {
             let stored = bench.seal(writer, (iv, id), &mut bytes[range.clone()], pack)?;
             writer.count_new(BlobKind::Data, u64::from(len), stored);
             if pack.is_full(writer.pack_size()) {
-                full.push(std::mem::replace(pack, spare.pop().unwrap_or_default()));
+                full.push(std::mem::replace(pack, writer.empty_pack()));
             }
             if writer.self_checks() {
                 sealed.push((id, range));
