@@ -14,7 +14,7 @@ use crate::stored_source::Findings;
 /// Files up to this size are read together with others that are announced.
 const TOGETHER: u64 = 2 << 20;
 /// Content that is read and verified together, in bytes.
-const AHEAD: u64 = 8 << 20;
+const AHEAD: u64 = 24 << 20;
 /// The largest piece.
 const PIECE: usize = 8 << 20;
 /// Where in the list of blobs an offset lies is remembered for every so many bytes.

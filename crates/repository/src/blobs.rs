@@ -16,7 +16,7 @@ const GAP: u32 = 64 << 10;
 /// The longest part of a pack that is read with one request.
 const RANGE: u32 = 9 << 20;
 /// Content that is held together, in bytes; what is beyond is left out.
-const HELD: usize = 16 << 20;
+const HELD: usize = 32 << 20;
 
 /// The contents of blobs that were read together. Their hashes are right.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl Blobs {
 }
 
 impl Indexed {
-    /// Makes `blobs` what these data blobs hold, as far as their first copies are whole and 16 MiB hold
+    /// Makes `blobs` what these data blobs hold, as far as their first copies are whole and 32 MiB hold
     /// them: what is missing then is for [`Indexed::read_blob`], which tries every copy and says why.
     ///
     /// # Errors

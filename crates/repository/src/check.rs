@@ -1,5 +1,6 @@
 //! Whether the repository holds what it says: structure and references, and on demand every byte.
 
+mod lanes;
 mod packs;
 
 use std::collections::HashSet;
@@ -21,7 +22,8 @@ use crate::{
 pub struct CheckOptions {
     /// Reads and hashes every pack and every blob, too.
     pub read_data: bool,
-    /// How many threads read packs; each takes three packs, up to 24 MiB each, and 24 MiB more.
+    /// How many threads read packs; each takes 24 MiB for packs and as much for what is in them, and up
+    /// to 16 MiB more for the last blobs.
     pub parallel: usize,
 }
 

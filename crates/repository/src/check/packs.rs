@@ -1,7 +1,6 @@
 //! Every byte of every pack.
 
 use std::io::{self, Read};
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -9,23 +8,19 @@ use alidade_entity::{Cx, Step};
 use sha2::{Digest, Sha256};
 use zstd::bulk::Decompressor;
 
+use super::lanes::Lanes;
 use super::{Check, Finding, FindingClass, PackFacts};
-use crate::compress::{decompress, decompress_behind};
+use crate::compress::decompress;
 use crate::crypto::MasterKey;
-use crate::hash::sha256_many;
 use crate::pack_header::{self, HeaderEntry, LENGTH_LEN};
 use crate::sealed::{Expected, PackRange, PlainReader};
 use crate::writer::no_zstd;
-use crate::{BlobId, Error, FileId, FileKind, Indexed, Result};
+use crate::{BlobId, Error, FileId, Indexed, Result};
 
 /// A blob that is longer, sealed or plain, is checked as a stream.
 const HELD: u32 = 8 << 20;
-/// A pack that is longer is read as a stream.
-const HELD_PACK: u64 = 24 << 20;
-/// Packs that a thread reads and hashes together: three hashes take the time of one and a half.
-const TOGETHER: usize = 3;
-/// Content of blobs that is hashed together, in bytes.
-const FILL: usize = 16 << 20;
+/// What follows the blobs of a pack is no longer, or it is read as a stream.
+const MAX_REST: u64 = 2 << 20;
 
 /// What a thread says about a pack it has read.
 struct PackRead {
@@ -57,20 +52,14 @@ impl Check<'_> {
             for _ in 0..parallel.max(1) {
                 let (sender, next, stop, by_pack) = (sender.clone(), &next, &stop, &by_pack);
                 scope.spawn(move || {
-                    let mut reader = match PackReader::new(cx, indexed) {
-                        Ok(reader) => reader,
-                        Err(error) => return drop(sender.send(Err(error))),
-                    };
-                    loop {
-                        let from = next.fetch_add(TOGETHER, Ordering::Relaxed).min(by_pack.len());
-                        let packs = &by_pack[from..(from + TOGETHER).min(by_pack.len())];
-                        if packs.is_empty() || stop.load(Ordering::Relaxed) {
-                            return;
-                        }
+                    let packs = || by_pack.get(next.fetch_add(1, Ordering::Relaxed)).copied();
+                    let mut tell = |read: PackRead| {
                         // The other end is gone only when the check has ended.
-                        if sender.send(reader.read(packs, listed)).is_err() {
-                            return;
-                        }
+                        sender.send(Ok(read)).is_ok() && !stop.load(Ordering::Relaxed)
+                    };
+                    let reader = PackReader { cx, indexed, listed };
+                    if let Err(error) = reader.read_all(packs, &mut tell) {
+                        drop(sender.send(Err(error)));
                     }
                 });
             }
@@ -78,7 +67,7 @@ impl Check<'_> {
             let mut done = Ok(());
             for read in &receiver {
                 match read {
-                    Ok(read) => read.into_iter().for_each(|read| self.pack_read(read)),
+                    Ok(read) => self.pack_read(read),
                     Err(error) => {
                         stop.store(true, Ordering::Relaxed);
                         done = Err(error);
@@ -107,186 +96,77 @@ fn in_pack_order(indexed: &Indexed) -> Vec<u32> {
 }
 
 /// What one thread needs to read packs.
+#[derive(Clone, Copy)]
 struct PackReader<'a> {
     cx: &'a Cx,
     indexed: &'a Indexed,
-    decompressor: Decompressor<'static>,
-    /// The packs that are read together, whole.
-    held: [Vec<u8>; TOGETHER],
-    sealed: Vec<u8>,
-    /// Blobs that are hashed together, and which they should be.
-    plain: Vec<u8>,
-    opened: Vec<Opened>,
-}
-
-/// A blob in `plain`.
-struct Opened {
-    pack: usize,
-    id: BlobId,
-    place: Range<usize>,
+    listed: &'a [PackFacts],
 }
 
 /// A pack that is being checked.
-struct Reading {
-    pack: FileId,
-    len: u64,
-    blobs: Vec<HeaderEntry>,
-    /// The store could not give it.
-    is_lost: bool,
-    whole: u64,
-    whys: Vec<String>,
+pub(super) struct Reading {
+    pub(super) pack: FileId,
+    pub(super) len: u64,
+    pub(super) blobs: Vec<HeaderEntry>,
+    /// Blobs that are whole.
+    pub(super) whole: u64,
+    pub(super) whys: Vec<String>,
 }
 
-impl<'a> PackReader<'a> {
-    fn new(cx: &'a Cx, indexed: &'a Indexed) -> Result<Self> {
-        let decompressor = Decompressor::new().map_err(no_zstd)?;
-        let (held, sealed) = (Default::default(), Vec::new());
-        let (plain, opened) = (Vec::new(), Vec::new());
-        Ok(Self { cx, indexed, decompressor, held, sealed, plain, opened })
-    }
-
-    /// Reads packs of each of which the index names these blobs.
-    fn read(&mut self, packs: &[&[u32]], listed: &[PackFacts]) -> Result<Vec<PackRead>> {
-        self.cx.check()?;
-        let mut readings: Vec<Reading> =
-            packs.iter().filter_map(|blobs| self.reading(blobs, listed)).collect();
-        let is_held = |reading: &Reading| reading.len <= HELD_PACK;
-        if readings.iter().all(is_held) {
-            self.read_held(&mut readings)?;
-        } else {
-            for reading in &mut readings {
-                let streamed = self.read_streamed(reading);
-                told(streamed, &mut reading.whys)?;
-            }
-        }
-        Ok(readings.into_iter().map(Reading::into_read).collect())
-    }
-
-    /// What the index says of a pack that is there.
-    fn reading(&self, ordinals: &[u32], listed: &[PackFacts]) -> Option<Reading> {
-        let table = self.indexed.index().read();
-        let found: Vec<_> = ordinals.iter().map(|at| table.found(*at)).collect();
-        let first = found.first()?;
-        let len = listed[table.pack_of(first.ordinal) as usize].actual?;
-        let blobs = found.iter().map(|found| found.blob).collect();
-        Some(Reading { pack: first.pack, len, blobs, is_lost: false, whole: 0, whys: Vec::new() })
-    }
-
-    /// Reads packs whole and hashes them together, then their blobs, many at a time.
-    fn read_held(&mut self, readings: &mut [Reading]) -> Result<()> {
-        let mut held = std::mem::take(&mut self.held);
-        for (reading, bytes) in readings.iter_mut().zip(&mut held) {
-            bytes.resize(usize::try_from(reading.len).unwrap_or(0), 0);
-            let store = self.indexed.repository().store();
-            if let Err(error) = store.read_at(FileKind::Pack, &reading.pack.to_string(), 0, bytes) {
-                told(Err(io::Error::other(error)), &mut reading.whys)?;
-                reading.is_lost = true;
-            }
-        }
-        let packs: Vec<&[u8]> = held.iter().take(readings.len()).map(Vec::as_slice).collect();
-        for (reading, hash) in readings.iter_mut().zip(sha256_many(&packs, &mut [])) {
-            if !reading.is_lost && FileId(hash) != reading.pack {
-                reading.whys.push(format!("its content has the hash {}", FileId(hash)));
-            }
-        }
-        for number in 0..readings.len() {
-            if !readings[number].is_lost {
-                self.open_all(readings, number, &mut held[number])?;
-            }
-        }
-        self.compare(readings);
-        self.held = held;
-        Ok(())
-    }
-
-    /// Opens the blobs of a pack where they lie.
-    fn open_all(
-        &mut self,
-        readings: &mut [Reading],
-        number: usize,
-        bytes: &mut [u8],
+impl PackReader<'_> {
+    /// Reads the packs that `next` gives, until it gives no more or `tell` says no: many side by side,
+    /// and those that are not like other packs alone.
+    fn read_all<'p>(
+        self,
+        mut next: impl FnMut() -> Option<&'p [u32]>,
+        tell: &mut impl FnMut(PackRead) -> bool,
     ) -> Result<()> {
-        let key = self.indexed.repository().files().key();
-        let reading = &mut readings[number];
-        if let Err(why) = header(key, bytes, reading.len, &reading.blobs) {
-            reading.whys.push(why);
-        }
-        let mut from = 0;
-        for blob in std::mem::take(&mut readings[number].blobs) {
+        let mut lanes = Lanes::new(self.cx, self.indexed)?;
+        let mut alone = None;
+        loop {
+            while lanes.have_room() {
+                let Some(ordinals) = next() else { break };
+                let Some(mut reading) = self.reading(ordinals) else { continue };
+                if reading.is_even() {
+                    lanes.add(reading);
+                    continue;
+                }
+                let decompressor = alone.get_or_insert(Decompressor::new().map_err(no_zstd)?);
+                let read = self.read_streamed(decompressor, &mut reading);
+                told(read, &mut reading.whys)?;
+                if !tell(reading.into_read()) {
+                    return Ok(());
+                }
+            }
             self.cx.check()?;
-            let at = blob.offset as usize;
-            let whys = &mut readings[number].whys;
-            let sealed = at.checked_add(blob.len as usize).and_then(|end| bytes.get_mut(at..end));
-            let Some(sealed) = sealed.filter(|_| at >= from) else {
-                whys.push(format!("the index has blob {} at an impossible place", blob.id));
-                continue;
-            };
-            if at > from {
-                whys.push(format!("the index names nothing before offset {at}"));
+            if lanes.is_empty() {
+                return Ok(());
             }
-            from = at + blob.len as usize;
-            match self.open(number, &blob, sealed) {
-                Ok(is_whole) => readings[number].whole += u64::from(is_whole),
-                Err(why) => whys.push(format!("blob {}: {why}", blob.id)),
-            }
-            if self.plain.len() >= FILL {
-                self.compare(readings);
-            }
-        }
-        Ok(())
-    }
-
-    /// Opens a blob. True when its hash was compared already.
-    fn open(
-        &mut self,
-        pack: usize,
-        blob: &HeaderEntry,
-        sealed: &mut [u8],
-    ) -> std::result::Result<bool, String> {
-        let key = self.indexed.repository().files().key();
-        let id = blob.id;
-        if blob.content_len().is_none_or(|len| len > HELD) {
-            let plain_len = blob.plain_len.map(u64::from);
-            let expected = Expected { id, sealed_len: u64::from(blob.len), plain_len };
-            let streamed = PlainReader::new(key, &*sealed, expected).and_then(PlainReader::verify);
-            return streamed.map(|()| true).map_err(|error| error.to_string());
-        }
-        let payload = key.open_in_place(sealed).map_err(|error| error.to_string())?;
-        let begin = self.plain.len();
-        match blob.plain_len {
-            None => self.plain.extend_from_slice(payload),
-            Some(len) => {
-                let (decompressor, plain) = (&mut self.decompressor, &mut self.plain);
-                let done = decompress_behind(decompressor, payload, len as usize, plain);
-                if let Err(error) = done {
-                    self.plain.truncate(begin);
-                    return Err(format!("its compressed content is damaged: {error}"));
+            for reading in lanes.step()? {
+                if !tell(reading.into_read()) {
+                    return Ok(());
                 }
             }
         }
-        self.opened.push(Opened { pack, id, place: begin..self.plain.len() });
-        Ok(false)
     }
 
-    /// Hashes the blobs that were opened, and compares.
-    fn compare(&mut self, readings: &mut [Reading]) {
-        let contents: Vec<&[u8]> =
-            self.opened.iter().map(|blob| &self.plain[blob.place.clone()]).collect();
-        for (blob, hash) in self.opened.iter().zip(sha256_many(&contents, &mut [])) {
-            let reading = &mut readings[blob.pack];
-            if blob.id.0 == hash {
-                reading.whole += 1;
-            } else {
-                let hash = BlobId(hash);
-                reading.whys.push(format!("blob {}: its content has the hash {hash}", blob.id));
-            }
-        }
-        self.opened.clear();
-        self.plain.clear();
+    /// What the index says of a pack that is there.
+    fn reading(&self, ordinals: &[u32]) -> Option<Reading> {
+        let table = self.indexed.index().read();
+        let found: Vec<_> = ordinals.iter().map(|at| table.found(*at)).collect();
+        let first = found.first()?;
+        let len = self.listed[table.pack_of(first.ordinal) as usize].actual?;
+        let blobs = found.iter().map(|found| found.blob).collect();
+        Some(Reading { pack: first.pack, len, blobs, whole: 0, whys: Vec::new() })
     }
 
-    /// Reads a pack that is too long to be held, blob by blob.
-    fn read_streamed(&mut self, reading: &mut Reading) -> io::Result<()> {
+    /// Reads any pack, blob by blob.
+    fn read_streamed(
+        self,
+        decompressor: &mut Decompressor<'static>,
+        reading: &mut Reading,
+    ) -> io::Result<()> {
+        let (mut sealed, mut plain) = (Vec::new(), Vec::new());
         let Reading { pack, len, blobs, whole, whys, .. } = reading;
         let (pack, len) = (*pack, *len);
         let store = Arc::clone(self.indexed.repository().store());
@@ -302,7 +182,7 @@ impl<'a> PackReader<'a> {
                 whys.push(format!("the index names nothing before offset {at}"));
                 stream.skip_to(at)?;
             }
-            match self.blob(&mut stream, blob)? {
+            match self.blob(&mut stream, blob, (decompressor, &mut sealed, &mut plain))? {
                 Ok(()) => *whole += 1,
                 Err(why) => whys.push(format!("blob {}: {why}", blob.id)),
             }
@@ -324,9 +204,10 @@ impl<'a> PackReader<'a> {
 
     /// Checks the blob that `stream` stands at: the outer result is that of reading.
     fn blob(
-        &mut self,
+        self,
         stream: &mut Hashing,
         blob: &HeaderEntry,
+        (decompressor, sealed, plain): (&mut Decompressor<'static>, &mut Vec<u8>, &mut Vec<u8>),
     ) -> io::Result<std::result::Result<(), String>> {
         let key = self.indexed.repository().files().key();
         if blob.len > HELD || blob.content_len().is_none_or(|len| len > HELD) {
@@ -341,21 +222,19 @@ impl<'a> PackReader<'a> {
                 checked => Ok(checked.map_err(|error| error.to_string())),
             };
         }
-        self.sealed.resize(blob.len as usize, 0);
-        stream.read_exact(&mut self.sealed)?;
-        let payload = match key.open_in_place(&mut self.sealed) {
+        sealed.resize(blob.len as usize, 0);
+        stream.read_exact(sealed)?;
+        let payload = match key.open_in_place(sealed) {
             Ok(payload) => payload,
             Err(error) => return Ok(Err(error.to_string())),
         };
         let found = match blob.plain_len {
             None => BlobId::of(payload),
             Some(len) => {
-                let done =
-                    decompress(&mut self.decompressor, payload, len as usize, &mut self.plain);
-                if let Err(error) = done {
+                if let Err(error) = decompress(decompressor, payload, len as usize, plain) {
                     return Ok(Err(format!("its compressed content is damaged: {error}")));
                 }
-                BlobId::of(&self.plain)
+                BlobId::of(plain)
             }
         };
         Ok(if found == blob.id { Ok(()) } else { Err(format!("its content has the hash {found}")) })
@@ -363,6 +242,18 @@ impl<'a> PackReader<'a> {
 }
 
 impl Reading {
+    /// True when it has blob after blob and a header, none of them long: what every writer makes.
+    fn is_even(&self) -> bool {
+        let mut at = 0;
+        let blobs = self.blobs.iter().all(|blob| {
+            let is_next = u64::from(blob.offset) == at;
+            at += u64::from(blob.len);
+            let is_short = |len| len <= HELD;
+            is_next && is_short(blob.len) && blob.content_len().is_some_and(is_short)
+        });
+        blobs && (at..=at + MAX_REST).contains(&self.len)
+    }
+
     fn into_read(self) -> PackRead {
         let what = format!("pack {}", self.pack);
         let class = FindingClass::PackContent;
@@ -373,7 +264,7 @@ impl Reading {
 }
 
 /// Makes what ended the reading of a pack one of its findings, save that the run was told to stop.
-fn told(read: io::Result<()>, whys: &mut Vec<String>) -> Result<()> {
+pub(super) fn told(read: io::Result<()>, whys: &mut Vec<String>) -> Result<()> {
     let Err(error) = read else { return Ok(()) };
     whys.push(match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(Error::Cancelled) => return Err(Error::Cancelled),
@@ -389,7 +280,7 @@ fn is_ours(error: &io::Error) -> bool {
 }
 
 /// Compares the header at the end of a pack, of which `rest` is the end, with what the index says.
-fn header(
+pub(super) fn header(
     key: &MasterKey,
     rest: &[u8],
     pack_len: u64,
