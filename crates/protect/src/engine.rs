@@ -119,6 +119,13 @@ impl Engine {
         Ok(Some(self.parts.repository.lock(self.cx(), LockMode::Shared, &options)?))
     }
 
+    /// As [`Engine::lock`], with the wait for others put off to the first `check` of the lock.
+    pub(crate) fn lock_early(&self) -> Result<Option<Lock>> {
+        let Locking::Take { retry_for } = self.parts.locking else { return Ok(None) };
+        let options = self.lock_options(retry_for);
+        Ok(Some(self.parts.repository.lock_early(self.cx(), LockMode::Shared, &options)?))
+    }
+
     /// How locks are taken and judged here; what is written is recorded in the catalog first.
     #[must_use]
     pub fn lock_options(&self, retry_for: Duration) -> LockOptions {

@@ -157,7 +157,7 @@ impl Engine {
         let cx = self.cx();
         let started = cx.now();
         let live = self.parts.registry.open(cx, &plan.entity.live()).await?;
-        let Some(lock) = self.lock()? else {
+        let Some(lock) = self.lock_early()? else {
             return Err(Error::Usage("protect needs a lock".to_owned()));
         };
         let indexed = self.index()?;

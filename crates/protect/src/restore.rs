@@ -99,10 +99,11 @@ impl Engine {
     pub async fn restore(&self, planned: &RestorePlanned) -> Result<Outcome> {
         let cx = self.cx();
         let started = cx.now();
-        let lock = self.lock()?;
+        let lock = self.lock_early()?;
         let kind = self.parts.registry.get(&planned.from.entity.type_name)?;
         let stored = StoredEntity::new(planned.from.clone(), self.index()?)
             .with_sparse_zeros(planned.options.sparse_zeros);
+        lock.as_ref().map_or(Ok(()), |lock| lock.check(cx))?;
         let Sink::Tree(sink) = kind.sink(cx, &planned.plan).await? else {
             let attempt = "write a tree into a target of another shape";
             return Err(alidade_entity::Error::new(Class::Unsupported, attempt).into());

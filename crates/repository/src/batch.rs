@@ -204,14 +204,14 @@ impl<'w> Batch<'w> {
             let new = writer.indexed().index().claim(BlobKind::Data, id) == Claim::Mine;
             done.push_back(Chunk { id, len, new });
             if !new {
-                writer.count_known(BlobKind::Data);
+                writer.counters().known(BlobKind::Data);
                 continue;
             }
             cx.check()?;
             let (iv, slot) = bench.chance(number);
             let pack = &mut packs[slot];
             let stored = bench.seal(writer, (iv, id), &mut bytes[range.clone()], pack)?;
-            writer.count_new(BlobKind::Data, u64::from(len), stored);
+            writer.counters().added(BlobKind::Data, u64::from(len), stored);
             if pack.is_full(writer.pack_size()) {
                 full.push(std::mem::replace(pack, writer.empty_pack()));
             }
@@ -233,7 +233,7 @@ impl<'w> Batch<'w> {
                 let why = format!("its content has the hash {}", BlobId(found));
                 return Err(Error::SelfCheck { blob: id.to_string(), why });
             }
-            writer.count_checked();
+            writer.counters().checked();
         }
         Ok(())
     }

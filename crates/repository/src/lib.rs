@@ -25,6 +25,7 @@ mod password;
 mod repository;
 mod scratch;
 mod sealed;
+mod stats;
 mod store;
 mod tree_writer;
 mod writer;
@@ -43,9 +44,10 @@ pub use node::{Content, Node, NodeKind};
 pub use password::Password;
 pub use repository::{KeyEntry, KeyOptions, Repository};
 pub use snapshot::{Snapshot, Summary};
+pub use stats::WriterStats;
 pub use store::{Body, FileKind, LocalStore, Store};
 pub use tree_writer::TreeWriter;
-pub use writer::{Saved, Writer, WriterOptions, WriterStats};
+pub use writer::{Saved, Writer, WriterOptions};
 
 // The encoders and decoders of every kind of file. Reachable for the fuzz targets and for tests
 // that look at bytes; not part of the API.

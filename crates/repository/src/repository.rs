@@ -211,6 +211,16 @@ impl Repository {
         Lock::acquire(cx, Arc::clone(&self.files), mode, options)
     }
 
+    /// As [`Repository::lock`], without the wait in which two that came at the same moment find each other:
+    /// the first [`Lock::check`] does that, for what is left of it. Until then what is read may vanish, and
+    /// no index and no snapshot may be written; a [`crate::Writer`] sees to that.
+    ///
+    /// # Errors
+    /// As [`Repository::lock`].
+    pub fn lock_early(&self, cx: &Cx, mode: LockMode, options: &LockOptions) -> Result<Lock> {
+        Lock::acquire_early(cx, Arc::clone(&self.files), mode, options)
+    }
+
     /// All locks, ascending by id. `options` say what makes one look dead.
     ///
     /// # Errors

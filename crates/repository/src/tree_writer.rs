@@ -304,10 +304,10 @@ impl Spilled {
             } else {
                 self.save_alone(cx, writer)?;
             }
-            writer.count_new(kind, self.plain_len, stored);
+            writer.counters().added(kind, self.plain_len, stored);
             Saved { id, new: true, stored }
         } else {
-            writer.count_known(kind);
+            writer.counters().known(kind);
             Saved { id, new: false, stored: 0 }
         };
         writer.scratch().free(&mut self.extents)?;
@@ -336,7 +336,7 @@ impl Spilled {
                 blob: self.id.to_string(),
                 why: error.to_string(),
             })?;
-        writer.count_checked();
+        writer.counters().checked();
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::lock::LockWatch;
 use crate::pack_header::HeaderEntry;
 use crate::packer::{OpenPack, Sealed, length};
 use crate::scratch::Scratch;
+use crate::stats::{Counters, WriterStats};
 use crate::tree_writer::{Spools, TreeWriter};
 use crate::{
     Batch, BlobId, BlobKind, Body, Error, FileId, FileKind, Indexed, Lock, Result, Snapshot,
@@ -71,39 +72,6 @@ pub struct Saved {
     pub new: bool,
     /// Bytes it takes in its pack; 0 when it was known.
     pub stored: u64,
-}
-
-/// What a writer did so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WriterStats {
-    /// Data blobs that were stored.
-    pub data_new: u64,
-    /// Data blobs that were known, each time they were met.
-    pub data_known: u64,
-    /// Trees that were stored.
-    pub trees_new: u64,
-    /// Trees that were known, each time they were met.
-    pub trees_known: u64,
-    /// Bytes of content of the new blobs.
-    pub plain_new: u64,
-    /// Bytes the new blobs take in packs, without pack headers.
-    pub stored: u64,
-    /// Blobs that were opened, decompressed and hashed again before they were stored.
-    pub self_checked: u64,
-    /// Packs that were stored.
-    pub packs: u64,
-}
-
-#[derive(Default)]
-struct Counters {
-    data_new: AtomicU64,
-    data_known: AtomicU64,
-    trees_new: AtomicU64,
-    trees_known: AtomicU64,
-    plain_new: AtomicU64,
-    stored: AtomicU64,
-    self_checked: AtomicU64,
-    packs: AtomicU64,
 }
 
 /// What sealing a blob needs, kept from blob to blob.
@@ -237,7 +205,7 @@ impl Writer {
         if let Some(id) = held(&self.zeros).get(&len).copied() {
             cx.check()?;
             self.stop_after_failure()?;
-            self.count_known(BlobKind::Data);
+            self.counters.known(BlobKind::Data);
             return Ok(Saved { id, new: false, stored: 0 });
         }
         let saved = self.save_data(cx, &vec![0; len])?;
@@ -310,24 +278,13 @@ impl Writer {
     /// What was done so far.
     #[must_use]
     pub fn stats(&self) -> WriterStats {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let counters = &self.counters;
-        WriterStats {
-            data_new: of(&counters.data_new),
-            data_known: of(&counters.data_known),
-            trees_new: of(&counters.trees_new),
-            trees_known: of(&counters.trees_known),
-            plain_new: of(&counters.plain_new),
-            stored: of(&counters.stored),
-            self_checked: of(&counters.self_checked),
-            packs: of(&counters.packs),
-        }
+        self.counters.so_far()
     }
 
     /// Stores a blob whose content is at hand, unless it is known.
     pub(crate) fn save(&self, cx: &Cx, kind: BlobKind, id: BlobId, plain: &[u8]) -> Result<Saved> {
         if self.indexed.index().claim(kind, id) != Claim::Mine {
-            self.count_known(kind);
+            self.counters.known(kind);
             return Ok(Saved { id, new: false, stored: 0 });
         }
         self.benches.with(Bench::new, |bench| {
@@ -337,7 +294,7 @@ impl Writer {
             }
             let stored = bench.sealed.len() as u64;
             self.append(cx, Sealed { kind, id, bytes: &bench.sealed, plain_len })?;
-            self.count_new(kind, plain.len() as u64, stored);
+            self.counters.added(kind, plain.len() as u64, stored);
             Ok(Saved { id, new: true, stored })
         })
     }
@@ -397,7 +354,7 @@ impl Writer {
         if found != id {
             return Err(failed(format!("its content has the hash {found}")));
         }
-        self.count_checked();
+        self.counters.checked();
         Ok(())
     }
 
@@ -462,7 +419,7 @@ impl Writer {
     /// A pack is stored: its blobs are known from here on, and an index file will say so.
     pub(crate) fn pack_stored(&self, cx: &Cx, name: FileId, blobs: &[HeaderEntry]) -> Result<()> {
         self.indexed.index().stored(name, blobs)?;
-        self.counters.packs.fetch_add(1, Ordering::Relaxed);
+        self.counters.pack();
         let now = cx.clock().elapsed();
         let mut due = Vec::new();
         {
@@ -583,26 +540,9 @@ impl Writer {
         level.filter(|_| self.indexed.repository().version() >= 2)
     }
 
-    pub(crate) fn count_known(&self, kind: BlobKind) {
-        let counter = match kind {
-            BlobKind::Data => &self.counters.data_known,
-            BlobKind::Tree => &self.counters.trees_known,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_new(&self, kind: BlobKind, plain: u64, stored: u64) {
-        let counter = match kind {
-            BlobKind::Data => &self.counters.data_new,
-            BlobKind::Tree => &self.counters.trees_new,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        self.counters.plain_new.fetch_add(plain, Ordering::Relaxed);
-        self.counters.stored.fetch_add(stored, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_checked(&self) {
-        self.counters.self_checked.fetch_add(1, Ordering::Relaxed);
+    /// The counts, for who does a part of the work.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
     }
 }
 

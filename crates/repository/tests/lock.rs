@@ -219,6 +219,29 @@ fn a_lock_is_waited_for_as_long_as_asked() {
 }
 
 #[test]
+fn a_lock_taken_early_finds_at_its_first_check_who_came_at_the_same_moment() {
+    let test = TestCx::seeded(1);
+    let (cx, made) = (test.cx(), Fixture::new(test.cx()));
+    let repository = &made.repo;
+    let options = here();
+    let early = repository.lock_early(cx, LockMode::Shared, &options).unwrap();
+    early.check(cx).unwrap();
+    early.check(cx).unwrap();
+    early.release().unwrap();
+    let early = repository.lock_early(cx, LockMode::Shared, &options).unwrap();
+    let other = foreign(&made, cx, true, "there", 1, cx.now());
+    assert!(matches!(early.check(cx), Err(Error::Locked { .. })));
+    assert!(matches!(early.check(cx), Err(Error::Locked { .. })), "it is not sure by itself");
+    repository.store().remove(FileKind::Lock, &other.to_string()).unwrap();
+    early.check(cx).unwrap();
+    early.release().unwrap();
+    foreign(&made, cx, true, "there", 1, cx.now());
+    let refused = repository.lock_early(cx, LockMode::Shared, &options);
+    assert!(matches!(refused, Err(Error::Locked { .. })), "who is there already is seen at once");
+    assert_eq!(repository.locks(cx, &options).unwrap().len(), 1);
+}
+
+#[test]
 fn who_is_told_to_stop_while_waiting_leaves_no_lock() {
     let test = TestCx::seeded(1);
     let made = Fixture::new(test.cx());

@@ -44,6 +44,9 @@ struct State {
     /// Running time of the last attempt to renew.
     tried: Duration,
     lost: bool,
+    /// Running time when it was written, while nobody has looked since for locks that came at the
+    /// same moment.
+    unsure: Option<Duration>,
 }
 
 impl Lock {
@@ -56,7 +59,9 @@ impl Lock {
         let end = cx.clock().elapsed() + options.retry_for;
         let mut pause = PAUSES.0;
         loop {
-            match State::take(cx, &files, mode, options) {
+            let taken = State::take(cx, &files, mode, options)
+                .and_then(|mut state| state.make_sure(cx, &files, mode, options).map(|()| state));
+            match taken {
                 Ok(state) => return Self::keep(cx, files, mode, options, state),
                 Err(error @ Error::Locked { .. }) => {
                     let rest = end.saturating_sub(cx.clock().elapsed());
@@ -71,6 +76,22 @@ impl Lock {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// As [`Lock::acquire`], with the wait for others that came at the same moment put off to the first
+    /// [`Lock::check`].
+    pub(crate) fn acquire_early(
+        cx: &Cx,
+        files: Arc<Files>,
+        mode: LockMode,
+        options: &LockOptions,
+    ) -> Result<Self> {
+        match State::take(cx, &files, mode, options) {
+            Ok(state) => Self::keep(cx, files, mode, options, state),
+            // Somebody is there: there is nothing to be gained.
+            Err(Error::Locked { .. }) => Self::acquire(cx, files, mode, options),
+            Err(error) => Err(error),
         }
     }
 
@@ -188,6 +209,12 @@ impl Shared {
         cx.check()?;
         let mut state = lock(&self.state);
         self.still_there(&mut state)?;
+        if let Some(written) = state.unsure {
+            let since = cx.clock().elapsed().saturating_sub(written);
+            sleep(cx, self.options.wait.saturating_sub(since))?;
+            self.nobody_forbids(cx, &state)?;
+            state.unsure = None;
+        }
         if state.age(cx) > self.doubtful() {
             self.renew_carefully(cx, &mut state)?;
         }
@@ -320,21 +347,39 @@ impl Shared {
 }
 
 impl State {
+    /// Writes a lock unless one is there that forbids it.
     fn take(cx: &Cx, files: &Files, mode: LockMode, options: &LockOptions) -> Result<Self> {
         conflict(cx, files, mode, options, &[])?;
         let now = cx.clock().elapsed();
-        let mut state = Self { ids: Vec::new(), renewed: (cx.now(), now), tried: now, lost: false };
-        let sure = state
-            .write(cx, files, mode, options)
-            .and_then(|()| sleep(cx, options.wait))
-            .and_then(|()| conflict(cx, files, mode, options, &state.ids));
-        if let Err(error) = sure {
-            for id in &state.ids {
-                remove(files, options, id)?;
-            }
-            return Err(error);
-        }
+        let (ids, renewed) = (Vec::new(), (cx.now(), now));
+        let mut state = Self { ids, renewed, tried: now, lost: false, unsure: None };
+        let written = state.write(cx, files, mode, options);
+        state.unsure = Some(cx.clock().elapsed());
+        state.unless_failed(files, options, written)?;
         Ok(state)
+    }
+
+    /// Waits for locks that came at the same moment.
+    fn make_sure(
+        &mut self,
+        cx: &Cx,
+        files: &Files,
+        mode: LockMode,
+        options: &LockOptions,
+    ) -> Result<()> {
+        let sure =
+            sleep(cx, options.wait).and_then(|()| conflict(cx, files, mode, options, &self.ids));
+        self.unless_failed(files, options, sure)?;
+        self.unsure = None;
+        Ok(())
+    }
+
+    /// Removes what was written when something failed.
+    fn unless_failed(&self, files: &Files, options: &LockOptions, done: Result<()>) -> Result<()> {
+        if done.is_err() {
+            self.ids.iter().try_for_each(|id| remove(files, options, id))?;
+        }
+        done
     }
 
     /// Writes a lock file. It is ours from the moment it may exist.
