@@ -20,6 +20,12 @@ use crate::{
 /// A tree whose JSON is no longer is held whole while it is read.
 const HELD_TREE: u64 = 1 << 20;
 
+/// Index files that are decoded at a time.
+const DECODERS: usize = 4;
+/// A longer index file is decoded with no other beside it.
+const TOGETHER: u64 = 8 << 20;
+/// Blobs that are handed over at a time.
+const SENT: usize = 8192;
 /// The longest index file that is read. Stock ones have 50,000 blobs and less than 4 MiB.
 const MAX_INDEX: usize = 128 << 20;
 
@@ -62,31 +68,40 @@ impl Indexed {
         each: &mut dyn FnMut(FileId, Result<&PackInIndex>) -> Result<()>,
     ) -> Result<Self> {
         let mut table = Table::default();
-        for (file, _) in repository.files().list(FileKind::Index)? {
-            cx.check()?;
-            let what = || format!("index {file}");
-            let json = match open_index(&repository, &file) {
-                Ok(json) => json,
-                Err(error @ (Error::Damaged { .. } | Error::NotFound { .. })) => {
-                    each(file, Err(error))?;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let mut stop = None;
-            let decoded = envelope::Unpacked::of(&json).and_then(|json| {
-                index_file::decode(json, |pack| {
-                    let added = add(&mut table, pack).and_then(|()| each(file, Ok(pack)));
-                    added.map_err(|error| stop.get_or_insert(error).clone())
+        let files = repository.files().list(FileKind::Index)?;
+        std::thread::scope(|scope| {
+            let decoders: Vec<_> = (0..DECODERS.min(files.len()))
+                .map(|first| {
+                    let (sender, decoded) = crossbeam_channel::bounded(2);
+                    let (files, repository) = (files.iter().skip(first), &*repository);
+                    let mine = files.step_by(DECODERS).filter(|(_, len)| *len <= TOGETHER);
+                    scope.spawn(move || decode_all(repository, mine, &sender));
+                    Decoder(decoded)
                 })
-            });
-            if let Some(error) = stop {
-                return Err(error);
+                .collect();
+            for (number, (file, len)) in files.iter().enumerate() {
+                let mut take = |packs: Vec<PackInIndex>| {
+                    packs.iter().try_for_each(|pack| {
+                        cx.check()?;
+                        add(&mut table, pack)?;
+                        each(*file, Ok(pack))
+                    })
+                };
+                let end = if *len > TOGETHER {
+                    decode(&repository, file, &mut take)
+                } else {
+                    decoders[number % DECODERS].file(&mut take)
+                };
+                match end {
+                    Ok(()) => {}
+                    Err(error @ (Error::Damaged { .. } | Error::NotFound { .. })) => {
+                        each(*file, Err(error))?;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
-            if let Err(error) = decoded {
-                each(file, Err(error.of(what())))?;
-            }
-        }
+            Ok(())
+        })?;
         let gear = Gear::of_polynomial(repository.polynomial().bits());
         let index = SharedIndex::new(table);
         Ok(Self { repository, gear, index, benches: Pool::default() })
@@ -258,6 +273,76 @@ impl Iterator for TreeReader {
     fn next(&mut self) -> Option<Self::Item> {
         let node = self.nodes.next()?;
         Some(node.map_err(|error| error.of(format!("tree {}", self.id))))
+    }
+}
+
+/// What comes of an index file.
+enum Decoded {
+    /// The next packs it names.
+    Packs(Vec<PackInIndex>),
+    /// There are no more, or no more can be read.
+    End(Result<()>),
+}
+
+/// Decodes one file after the other, until nobody listens.
+fn decode_all<'f>(
+    repository: &Repository,
+    files: impl Iterator<Item = &'f (FileId, u64)>,
+    sender: &crossbeam_channel::Sender<Decoded>,
+) {
+    for (file, _) in files {
+        let gone = || Error::Cancelled;
+        let end = decode(repository, file, &mut |packs| {
+            sender.send(Decoded::Packs(packs)).map_err(|_nobody| gone())
+        });
+        if sender.send(Decoded::End(end)).is_err() {
+            return;
+        }
+    }
+}
+
+fn decode(
+    repository: &Repository,
+    file: &FileId,
+    each: &mut dyn FnMut(Vec<PackInIndex>) -> Result<()>,
+) -> Result<()> {
+    let json = open_index(repository, file)?;
+    let (mut packs, mut blobs) = (Vec::new(), 0);
+    let mut failed = None;
+    let decoded = envelope::Unpacked::of(&json).and_then(|json| {
+        index_file::decode(json, |pack| {
+            blobs += pack.blobs.len();
+            packs.push(pack.clone());
+            if blobs < SENT {
+                return Ok(());
+            }
+            blobs = 0;
+            each(std::mem::take(&mut packs)).map_err(|error| failed.get_or_insert(error).clone())
+        })
+    });
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    // What was said before it broke off counts.
+    each(packs)?;
+    decoded.map_err(|error| error.of(format!("index {file}")))
+}
+
+/// A thread that decodes.
+struct Decoder(crossbeam_channel::Receiver<Decoded>);
+
+impl Decoder {
+    /// Takes in what its next file says.
+    fn file(&self, take: &mut dyn FnMut(Vec<PackInIndex>) -> Result<()>) -> Result<()> {
+        loop {
+            match self.0.recv() {
+                Ok(Decoded::Packs(packs)) => take(packs)?,
+                Ok(Decoded::End(end)) => return end,
+                Err(_died) => {
+                    return Err(Error::System { attempt: "decode an index file".to_owned() });
+                }
+            }
+        }
     }
 }
 
