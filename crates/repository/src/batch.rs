@@ -23,7 +23,7 @@ use crate::writer::{is_worth_it, no_zstd};
 use crate::{BlobId, BlobKind, Error, Result, Writer};
 
 /// Bytes of chunks that are worked on together.
-const FILL: usize = 16 << 20;
+const FILL: usize = 24 << 20;
 /// Chunks that are worked on together, at most.
 const FILL_CHUNKS: usize = 4096;
 /// Packs that a thread fills at a time, each blob going into one by chance: who watches the store
@@ -48,8 +48,7 @@ pub struct Chunk {
 /// What was sealed goes to the writer when the batch is dropped, and is stored by its commit. What was
 /// pushed and not flushed by then is forgotten.
 ///
-/// Memory: 16 MiB of chunks and what the last of them is longer, one chunk twice, two packs, and one more
-/// while it is stored.
+/// Memory: 24 MiB of chunks and what the last of them is longer, one chunk twice, and two packs.
 pub struct Batch<'w> {
     writer: &'w Writer,
     chunker: Chunker<'w>,
@@ -59,7 +58,6 @@ pub struct Batch<'w> {
     ends: Vec<usize>,
     done: VecDeque<Chunk>,
     packs: [OpenPack; PACKS],
-    full: Vec<OpenPack>,
     bench: Bench,
 }
 
@@ -86,7 +84,6 @@ impl<'w> Batch<'w> {
             ends: Vec::new(),
             done: VecDeque::new(),
             packs: Default::default(),
-            full: Vec::new(),
             bench: Bench {
                 compressor: Compressor::new(3).map_err(no_zstd)?,
                 decompressor: Decompressor::new().map_err(no_zstd)?,
@@ -162,11 +159,7 @@ impl<'w> Batch<'w> {
             return Ok(());
         }
         let writer = self.writer;
-        writer.guarded(|| {
-            let sealed = self.seal_all(cx)?;
-            self.check_all(&sealed)?;
-            self.full.drain(..).try_for_each(|pack| writer.store_and_keep(cx, pack))
-        })?;
+        writer.guarded(|| self.seal_all(cx))?;
         let begun = self.begun();
         self.bytes.copy_within(begun.., 0);
         self.bytes.truncate(self.bytes.len() - begun);
@@ -183,10 +176,12 @@ impl<'w> Batch<'w> {
         self.begun() >= FILL || self.ends.len() >= FILL_CHUNKS
     }
 
-    /// Hashes all chunks and seals those that must be stored. With the self-check, returns those, whose
-    /// bytes are now what was opened and decompressed again.
-    fn seal_all(&mut self, cx: &Cx) -> Result<Vec<(BlobId, Range<usize>)>> {
-        let Self { writer, bytes, ends, done, packs, full, bench, .. } = self;
+    /// Hashes all chunks, seals those that must be stored, checks them, and stores the packs that are full.
+    ///
+    /// Does not stop in between when the run is told to: what was begun here is soon done, and what was
+    /// claimed must be stored for the writer to go on.
+    fn seal_all(&mut self, cx: &Cx) -> Result<()> {
+        let Self { writer, bytes, ends, done, packs, bench, .. } = self;
         let ids = {
             let begins = std::iter::once(&0).chain(ends.iter());
             let chunks: Vec<&[u8]> =
@@ -196,7 +191,8 @@ impl<'w> Batch<'w> {
         };
         bench.chance.resize(ids.len() * CHANCE, 0);
         cx.fill(&mut bench.chance)?;
-        let mut sealed = Vec::with_capacity(ids.len());
+        // Those whose bytes are now what was opened and decompressed again.
+        let mut opened = Vec::with_capacity(ids.len());
         let mut from = 0;
         for (number, (id, to)) in ids.into_iter().map(BlobId).zip(&*ends).enumerate() {
             let range = std::mem::replace(&mut from, *to)..*to;
@@ -207,41 +203,47 @@ impl<'w> Batch<'w> {
                 writer.counters().known(BlobKind::Data);
                 continue;
             }
-            cx.check()?;
             let (iv, slot) = bench.chance(number);
-            let pack = &mut packs[slot];
-            let stored = bench.seal(writer, (iv, id), &mut bytes[range.clone()], pack)?;
+            let stored =
+                bench.seal(writer, (iv, id), &mut bytes[range.clone()], &mut packs[slot])?;
             writer.counters().added(BlobKind::Data, u64::from(len), stored);
-            if pack.is_full(writer.pack_size()) {
-                full.push(std::mem::replace(pack, writer.empty_pack()));
-            }
             if writer.self_checks() {
-                sealed.push((id, range));
+                opened.push((id, range));
+            }
+            if packs[slot].is_full(writer.pack_size()) {
+                check_all(writer, bytes, &mut opened, packs)?;
+                // Its memory is filled again: memory that was never touched costs more than that.
+                writer.store_pack(cx, &mut packs[slot])?;
+                packs[slot].clear();
             }
         }
-        Ok(sealed)
+        check_all(writer, bytes, &mut opened, packs)
     }
+}
 
-    /// Compares what was opened with what it should be; in the same pass packs hash what was added.
-    fn check_all(&mut self, sealed: &[(BlobId, Range<usize>)]) -> Result<()> {
-        let Self { writer, bytes, packs, full, .. } = self;
-        let opened: Vec<&[u8]> = sealed.iter().map(|(_, range)| &bytes[range.clone()]).collect();
-        let packs = packs.iter_mut().chain(full.iter_mut());
-        let mut streams: Vec<_> = packs.filter_map(OpenPack::stream).collect();
-        for ((id, _), found) in sealed.iter().zip(sha256_many(&opened, &mut streams)) {
-            if id.0 != found {
-                let why = format!("its content has the hash {}", BlobId(found));
-                return Err(Error::SelfCheck { blob: id.to_string(), why });
-            }
-            writer.counters().checked();
+/// Compares what was opened with what it should be; in the same pass packs hash what was added.
+fn check_all(
+    writer: &Writer,
+    bytes: &[u8],
+    opened: &mut Vec<(BlobId, Range<usize>)>,
+    packs: &mut [OpenPack],
+) -> Result<()> {
+    let blobs: Vec<&[u8]> = opened.iter().map(|(_, range)| &bytes[range.clone()]).collect();
+    let mut streams: Vec<_> = packs.iter_mut().filter_map(OpenPack::stream).collect();
+    for ((id, _), found) in opened.iter().zip(sha256_many(&blobs, &mut streams)) {
+        if id.0 != found {
+            let why = format!("its content has the hash {}", BlobId(found));
+            return Err(Error::SelfCheck { blob: id.to_string(), why });
         }
-        Ok(())
+        writer.counters().checked();
     }
+    opened.clear();
+    Ok(())
 }
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        let packs = std::mem::take(&mut self.packs).into_iter().chain(self.full.drain(..));
+        let packs = std::mem::take(&mut self.packs).into_iter();
         self.writer.leave_packs(packs.filter(|pack| !pack.is_empty()));
     }
 }

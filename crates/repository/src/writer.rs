@@ -31,8 +31,6 @@ pub(crate) const MAX_BLOB: usize = 128 << 20;
 const INDEX_BLOBS: usize = index_file::MAX_BLOBS_WRITTEN;
 /// An index file is written at least so often while packs are: what a crash can cost.
 const INDEX_EVERY: Duration = Duration::from_secs(60);
-/// Empty packs whose memory is kept.
-const SPARE_PACKS: usize = 2;
 /// Lengths of zeros whose blob is remembered; holes have few lengths, and their ends are not worth it.
 const ZERO_LENGTHS: usize = 256;
 
@@ -134,7 +132,8 @@ pub struct Writer {
     trees: Mutex<OpenPack>,
     /// Packs of batches that are done.
     left: Mutex<Vec<OpenPack>>,
-    spare: Mutex<Vec<OpenPack>>,
+    /// An empty pack whose memory is kept: memory that was never touched costs more than filling it.
+    spare: Mutex<Option<OpenPack>>,
     benches: Pool<Bench>,
     journal: Mutex<Journal>,
     zeros: Mutex<HashMap<usize, BlobId>>,
@@ -384,29 +383,16 @@ impl Writer {
 
     /// Takes a pack out of its slot and stores it, with the slot free for others meanwhile.
     fn swap_and_store(&self, cx: &Cx, mut open: MutexGuard<'_, OpenPack>) -> Result<()> {
-        let pack = std::mem::replace(&mut *open, self.empty_pack());
+        let empty = held(&self.spare).take().unwrap_or_default();
+        let mut pack = std::mem::replace(&mut *open, empty);
         drop(open);
-        self.store_and_keep(cx, pack)
-    }
-
-    /// An empty pack, one that was stored when there is one.
-    pub(crate) fn empty_pack(&self) -> OpenPack {
-        held(&self.spare).pop().unwrap_or_default()
-    }
-
-    /// Stores a pack and keeps its memory for the next one, if not enough is kept already: memory that
-    /// was never touched costs more than filling it.
-    pub(crate) fn store_and_keep(&self, cx: &Cx, mut pack: OpenPack) -> Result<()> {
         self.store_pack(cx, &mut pack)?;
         pack.clear();
-        let mut spare = held(&self.spare);
-        if spare.len() < SPARE_PACKS {
-            spare.push(pack);
-        }
+        *held(&self.spare) = Some(pack);
         Ok(())
     }
 
-    fn store_pack(&self, cx: &Cx, pack: &mut OpenPack) -> Result<()> {
+    pub(crate) fn store_pack(&self, cx: &Cx, pack: &mut OpenPack) -> Result<()> {
         self.stop_after_failure()?;
         let name = pack.finish(cx, self.key())?;
         if Sabotage::FlipStoredByte.is_on() {
