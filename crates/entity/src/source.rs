@@ -53,8 +53,8 @@ pub trait TreeSource: Send {
     fn next(&mut self, cx: &Cx, out: &mut Vec<Visit>) -> Result<bool>;
 }
 
-/// What one thread keeps between the files of one batch: a source that can read several files at once
-/// keeps here what it has read for them. Empty again for the next batch.
+/// What one thread keeps from file to file: a source that can read several files at once keeps here what
+/// was announced and what it has read for them.
 #[derive(Default)]
 pub struct Shelf {
     kept: Option<Box<dyn Any + Send>>,
@@ -71,11 +71,6 @@ impl Shelf {
         }
         let kept = self.kept.as_mut().and_then(|kept| kept.downcast_mut());
         kept.expect("its type was just made sure of")
-    }
-
-    /// Empties it.
-    pub fn clear(&mut self) {
-        self.kept = None;
     }
 }
 

@@ -160,7 +160,6 @@ impl<'a> Worker<'a> {
     }
 
     fn files(&mut self, carrier: &mut dyn Carrier, files: &[FileJob]) -> Result<()> {
-        self.shelf.clear();
         for job in files.iter().filter(|job| job.holes_of.is_none()) {
             job.file.announce(&mut self.shelf);
         }
@@ -232,7 +231,6 @@ impl<'a> Worker<'a> {
         let SpanJob { large, span } = job;
         let no = large.job.no;
         self.read = 0;
-        self.shelf.clear();
         let failed = large.lock().failed.is_some();
         let attempt = if failed {
             None

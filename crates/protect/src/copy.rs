@@ -24,7 +24,7 @@ const WINDOW_BYTES: usize = 4 << 20;
 const STEPS: usize = 4;
 /// Small files are carried together, up to so many and so many bytes.
 const BATCH_FILES: usize = 256;
-const BATCH_BYTES: u64 = 4 << 20;
+const BATCH_BYTES: u64 = 16 << 20;
 /// Files from this size on are carried in spans by all workers.
 const DIVIDED: u64 = 2 * SPAN;
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use alidade_entity::{Class, Cx, Error, OpenFile, Piece, ReadFile, Result, Shelf, Span, Verdict};
 use alidade_model::{Hole, Metadata};
@@ -12,7 +12,7 @@ use crate::error::as_entity;
 use crate::stored_source::Findings;
 
 /// Files up to this size are read together with others that are announced.
-const TOGETHER: u64 = 2 << 20;
+const TOGETHER: u64 = 16 << 20;
 /// Content that is read and verified together, in bytes.
 const AHEAD: u64 = 24 << 20;
 /// The largest piece.
@@ -47,8 +47,11 @@ struct Layout {
 #[derive(Default)]
 struct Announced {
     wanted: Vec<BlobId>,
-    blobs: Option<Arc<Blobs>>,
+    blobs: Lent,
 }
+
+/// Blobs that were read together; the reader that is at work has them, and gives them back.
+type Lent = Arc<Mutex<Option<Blobs>>>;
 
 impl StoredFile {
     pub(crate) fn new(stored: Stored) -> Self {
@@ -101,14 +104,14 @@ impl OpenFile for StoredFile {
     fn open(&self, cx: &Cx, shelf: &mut Shelf, span: Span) -> Result<Box<dyn ReadFile>> {
         let layout = self.layout()?;
         let announced = shelf.kept::<Announced>();
+        let lent = Arc::clone(&announced.blobs);
+        let mut ahead = held(&lent).take().unwrap_or_default();
         if !announced.wanted.is_empty() {
-            let mut blobs = Blobs::default();
             let wanted = std::mem::take(&mut announced.wanted);
             self.stored
                 .indexed
-                .read_blobs(cx, &wanted, &mut blobs)
+                .read_blobs(cx, &wanted, &mut ahead)
                 .map_err(|error| as_entity("read stored pieces of files", error))?;
-            announced.blobs = Some(Arc::new(blobs));
         }
         let mut metadata = self.stored.metadata.clone();
         metadata.size = layout.size;
@@ -122,7 +125,8 @@ impl OpenFile for StoredFile {
             of_run: 0,
             next,
             at: span.from,
-            ahead: announced.blobs.clone().unwrap_or_default(),
+            ahead,
+            lent,
             held: Held::Own(Vec::new()),
             held_at: next,
             hole: 0,
@@ -148,7 +152,8 @@ struct StoredReader {
     /// Everything before this offset has been given.
     at: u64,
     /// Blobs that were read together.
-    ahead: Arc<Blobs>,
+    ahead: Blobs,
+    lent: Lent,
     /// The blob at `held_at`.
     held: Held,
     held_at: u64,
@@ -211,18 +216,11 @@ impl StoredReader {
             self.held = Held::Ahead(range);
             return Ok(());
         }
-        let mut blobs = std::mem::take(&mut self.ahead);
-        if Arc::get_mut(&mut blobs).is_none() {
-            blobs = Arc::default();
-        }
-        if let Some(blobs) = Arc::get_mut(&mut blobs) {
-            let wanted = self.wanted();
-            self.stored
-                .indexed
-                .read_blobs(cx, &wanted, blobs)
-                .map_err(|error| as_entity("read stored pieces of a file", error))?;
-        }
-        self.ahead = blobs;
+        let wanted = self.wanted();
+        self.stored
+            .indexed
+            .read_blobs(cx, &wanted, &mut self.ahead)
+            .map_err(|error| as_entity("read stored pieces of a file", error))?;
         if let Some(range) = self.ahead.find(&id) {
             self.held = Held::Ahead(range);
             return Ok(());
@@ -259,6 +257,16 @@ impl StoredReader {
         let hole = around.checked_sub(1).and_then(|before| self.stored.holes.get(before));
         hole.is_some_and(|hole| at + len <= hole.at.saturating_add(hole.len))
     }
+}
+
+impl Drop for StoredReader {
+    fn drop(&mut self) {
+        *held(&self.lent) = Some(std::mem::take(&mut self.ahead));
+    }
+}
+
+fn held(lent: &Lent) -> MutexGuard<'_, Option<Blobs>> {
+    lent.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl ReadFile for StoredReader {

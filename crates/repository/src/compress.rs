@@ -77,8 +77,16 @@ pub(crate) fn decompress_behind(
     out: &mut Vec<u8>,
 ) -> io::Result<()> {
     let at = out.len();
-    out.resize(at + len, 0);
-    decompress_into(decompressor, frames, &mut out[at..])
+    out.reserve(len);
+    let mut end = Cursor::new(&mut *out);
+    end.set_position(at as u64);
+    let got = decompressor.decompress_to_buffer(frames, &mut end)?;
+    if got == len {
+        return Ok(());
+    }
+    out.truncate(at);
+    let why = format!("it holds {got} bytes, not the {len} that it should");
+    Err(io::Error::new(io::ErrorKind::InvalidData, why))
 }
 
 /// Fills `out` with what `frames` hold, which must be as long.
