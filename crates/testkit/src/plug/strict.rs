@@ -414,10 +414,10 @@ mod tests {
                 }
                 Restart(no) => way(&mut carriers, &sink, no).restart(cx, EntryNo(no)).unwrap(),
                 EndSpan(no, from) => {
-                    way(&mut carriers, &sink, no).end_span(cx, EntryNo(no), from).unwrap()
+                    way(&mut carriers, &sink, no).end_span(cx, EntryNo(no), from).unwrap();
                 }
                 Complete(no, size) => {
-                    way(&mut carriers, &sink, no).complete(cx, EntryNo(no), whole(size)).unwrap()
+                    way(&mut carriers, &sink, no).complete(cx, EntryNo(no), whole(size)).unwrap();
                 }
                 Flush(no) => way(&mut carriers, &sink, no).flush(cx).unwrap(),
                 Whole(no, size) => {
