@@ -104,7 +104,7 @@ impl<'w> Batch<'w> {
             let (now, later) = data.split_at(data.len().min(FILL / 8));
             self.bytes.extend_from_slice(now);
             data = later;
-            while let Some(len) = self.chunker.next_cut(&self.bytes[self.begun()..], false) {
+            while let Some(len) = self.chunker.next_cut(&self.bytes[self.begun()..]) {
                 self.ends.push(self.begun() + len);
                 cut += 1;
             }

@@ -69,7 +69,7 @@ impl Gear {
 
 /// Finds the cuts of one file, for a caller that keeps the bytes itself.
 #[derive(Debug)]
-pub struct Chunker<'a> {
+pub(crate) struct Chunker<'a> {
     gear: &'a Gear,
     /// The part of the current chunk that holds no cut.
     scanned: usize,
@@ -77,94 +77,24 @@ pub struct Chunker<'a> {
 
 impl<'a> Chunker<'a> {
     /// At the start of a file.
-    #[must_use]
-    pub fn new(gear: &'a Gear) -> Self {
+    pub(crate) fn new(gear: &'a Gear) -> Self {
         Self { gear, scanned: 0 }
     }
 
     /// The length of the chunk that `buf` begins with, or `None` when `buf` ends before that is
-    /// decided.
+    /// decided. At the end of the file, what is left then is its last chunk.
     ///
-    /// `buf` begins where the last chunk ended; after `None` it is the same bytes and more. With
-    /// `eof` the file ends where `buf` does: then all of it is cut, and `None` means it is empty.
-    pub fn next_cut(&mut self, buf: &[u8], eof: bool) -> Option<usize> {
+    /// `buf` begins where the last chunk ended; after `None` it is the same bytes and more.
+    pub(crate) fn next_cut(&mut self, buf: &[u8]) -> Option<usize> {
         let seen = &buf[..buf.len().min(MAX_CHUNK)];
         let cut = self.gear.scan(seen, self.scanned);
-        let cut = cut.or_else(|| (eof && !seen.is_empty()).then_some(seen.len()));
         self.scanned = if cut.is_some() { 0 } else { seen.len() };
         cut
     }
 }
 
-/// Cuts one file that comes in pieces, for a caller that does not want to keep them.
-#[derive(Debug)]
-pub struct Chunks<'a> {
-    chunker: Chunker<'a>,
-    /// The begun chunk; grows to at most [`MAX_CHUNK`] bytes.
-    begun: Vec<u8>,
-}
-
-impl<'a> Chunks<'a> {
-    /// At the start of a file.
-    #[must_use]
-    pub fn new(gear: &'a Gear) -> Self {
-        Self { chunker: Chunker::new(gear), begun: Vec::new() }
-    }
-
-    /// Takes the next piece of the file and hands each chunk that is decided to `each`. Chunks that
-    /// lie within the piece are not copied.
-    ///
-    /// # Errors
-    /// What `each` fails with; the file is given up then.
-    pub fn push<E>(
-        &mut self,
-        mut piece: &[u8],
-        mut each: impl FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        while !piece.is_empty() {
-            if self.begun.is_empty() {
-                let Some(cut) = self.chunker.next_cut(piece, false) else {
-                    self.begun.extend_from_slice(piece);
-                    return Ok(());
-                };
-                each(&piece[..cut])?;
-                piece = &piece[cut..];
-                continue;
-            }
-            let held = self.begun.len();
-            let room = (MAX_CHUNK - held).min(piece.len());
-            self.begun.extend_from_slice(&piece[..room]);
-            let Some(cut) = self.chunker.next_cut(&self.begun, false) else {
-                piece = &piece[room..];
-                continue;
-            };
-            each(&self.begun[..cut])?;
-            self.begun.clear();
-            // What was held alone had no cut, so the cut lies in this piece.
-            piece = &piece[cut - held..];
-        }
-        Ok(())
-    }
-
-    /// Hands the last chunk, if there is one, to `each`; the next piece begins a new file.
-    ///
-    /// # Errors
-    /// What `each` fails with.
-    pub fn finish<E>(&mut self, each: impl FnOnce(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        self.chunker.scanned = 0;
-        if self.begun.is_empty() {
-            return Ok(());
-        }
-        let last = each(&self.begun);
-        self.begun.clear();
-        last
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -186,17 +116,23 @@ mod tests {
     }
 
     fn cut(data: &[u8], piece: usize) -> Vec<Vec<u8>> {
-        let gear = Gear::of_polynomial(POLYNOMIAL);
-        let mut chunks = Chunks::new(&gear);
-        let mut cut = Vec::new();
-        let mut keep = |chunk: &[u8]| {
-            cut.push(chunk.to_vec());
-            Ok::<_, Infallible>(())
-        };
-        for piece in data.chunks(piece) {
-            chunks.push(piece, &mut keep).unwrap();
+        cut_with(&Gear::of_polynomial(POLYNOMIAL), data, piece)
+    }
+
+    /// Cuts a file of which so many bytes more are seen each time.
+    fn cut_with(gear: &Gear, data: &[u8], piece: usize) -> Vec<Vec<u8>> {
+        let mut chunker = Chunker::new(gear);
+        let (mut cut, mut from, mut seen) = (Vec::new(), 0, 0);
+        while seen < data.len() {
+            seen = (seen + piece).min(data.len());
+            while let Some(len) = chunker.next_cut(&data[from..seen]) {
+                cut.push(data[from..from + len].to_vec());
+                from += len;
+            }
         }
-        chunks.finish(&mut keep).unwrap();
+        if from < data.len() {
+            cut.push(data[from..].to_vec());
+        }
         cut
     }
 
@@ -303,16 +239,7 @@ mod tests {
                 defined.push(chunk.len());
                 rest = others;
             }
-            let mut chunks = Chunks::new(&gear);
-            let mut found = Vec::new();
-            let mut keep = |chunk: &[u8]| {
-                found.push(chunk.len());
-                Ok::<_, Infallible>(())
-            };
-            for piece in data.chunks(piece) {
-                chunks.push(piece, &mut keep).unwrap();
-            }
-            chunks.finish(&mut keep).unwrap();
+            let found: Vec<usize> = cut_with(&gear, &data, piece).iter().map(Vec::len).collect();
             prop_assert_eq!(found, defined);
         }
 
@@ -328,10 +255,6 @@ mod tests {
             let whole = cut(&data, data.len().max(1));
             prop_assert_eq!(&cut(&data, piece), &whole);
             prop_assert_eq!(whole.concat(), data);
-            let gear = Gear::of_polynomial(POLYNOMIAL);
-            for chunk in &whole {
-                prop_assert_eq!(Chunker::new(&gear).next_cut(chunk, true), Some(chunk.len()));
-            }
         }
     }
 }

@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use alidade_repository::{BlobId, BlobKind, Chunks, Content, Indexed, NodeKind, Writer};
+use alidade_repository::{BlobId, BlobKind, Content, Indexed, NodeKind, Writer};
 use support::*;
 
 /// What restic prints; it must succeed.
@@ -35,15 +35,14 @@ fn restic(root: &Path, args: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-fn save_file(writer: &Writer, indexed: &Indexed, bytes: &[u8]) -> Content {
-    let mut content = Content::new();
-    let mut chunks = Chunks::new(indexed.gear());
-    let mut save = |chunk: &[u8]| {
-        content.push(writer.save_data(&cx(), chunk)?.id);
-        Ok::<_, alidade_repository::Error>(())
-    };
-    chunks.push(bytes, &mut save).unwrap();
-    chunks.finish(save).unwrap();
+fn save_file(writer: &Writer, bytes: &[u8]) -> Content {
+    let (mut content, mut batch) = (Content::new(), writer.batch().unwrap());
+    batch.push(&cx(), bytes).unwrap();
+    batch.end(&cx()).unwrap();
+    batch.flush(&cx()).unwrap();
+    while let Some(chunk) = batch.next_done() {
+        content.push(chunk.id);
+    }
     content
 }
 
@@ -72,7 +71,7 @@ fn store(root: &Path) {
     let indexed = load(&repository);
     let writer = writer(&indexed, &lock, root);
     let cx = cx();
-    let one = save_file(&writer, &indexed, b"x");
+    let one = save_file(&writer, b"x");
     let mut large = writer.begin_tree();
     for n in 0..60_000 {
         let mut node = nth_file(n, &one, 1);
@@ -84,7 +83,7 @@ fn store(root: &Path) {
     let mut data = writer.begin_tree();
     let mut nodes: Vec<_> = files()
         .into_iter()
-        .map(|(name, bytes)| file(name, save_file(&writer, &indexed, &bytes), bytes.len() as u64))
+        .map(|(name, bytes)| file(name, save_file(&writer, &bytes), bytes.len() as u64))
         .collect();
     nodes.push(directory("large", large.id));
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -205,7 +204,7 @@ fn we_check_read_and_go_on_with_what_stock_restic_wrote() {
         assert_eq!(again.finish(&cx()).unwrap().id, id);
     }
     assert_eq!((writer.stats().trees_new, writer.stats().trees_known), (0, 3));
-    let content = save_file(&writer, &indexed, &text(2 << 20, 77));
+    let content = save_file(&writer, &text(2 << 20, 77));
     let mut top = writer.begin_tree();
     top.add(&cx(), &file("ours", content, 2 << 20)).unwrap();
     let top = top.finish(&cx()).unwrap();
