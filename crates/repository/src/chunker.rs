@@ -69,7 +69,7 @@ impl Gear {
 
 /// Finds the cuts of one file, for a caller that keeps the bytes itself.
 #[derive(Debug)]
-pub(crate) struct Chunker<'a> {
+pub struct Chunker<'a> {
     gear: &'a Gear,
     /// The part of the current chunk that holds no cut.
     scanned: usize,
@@ -77,7 +77,8 @@ pub(crate) struct Chunker<'a> {
 
 impl<'a> Chunker<'a> {
     /// At the start of a file.
-    pub(crate) fn new(gear: &'a Gear) -> Self {
+    #[must_use]
+    pub fn new(gear: &'a Gear) -> Self {
         Self { gear, scanned: 0 }
     }
 
@@ -85,7 +86,7 @@ impl<'a> Chunker<'a> {
     /// decided. At the end of the file, what is left then is its last chunk.
     ///
     /// `buf` begins where the last chunk ended; after `None` it is the same bytes and more.
-    pub(crate) fn next_cut(&mut self, buf: &[u8]) -> Option<usize> {
+    pub fn next_cut(&mut self, buf: &[u8]) -> Option<usize> {
         let seen = &buf[..buf.len().min(MAX_CHUNK)];
         let cut = self.gear.scan(seen, self.scanned);
         self.scanned = if cut.is_some() { 0 } else { seen.len() };

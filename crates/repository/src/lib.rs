@@ -33,7 +33,7 @@ mod writer;
 pub use batch::{Batch, Chunk};
 pub use blobs::Blobs;
 pub use check::{CheckOptions, CheckSummary, Finding, FindingClass};
-pub use chunker::{AVG_CHUNK, Gear, MAX_CHUNK, MIN_CHUNK};
+pub use chunker::{AVG_CHUNK, Chunker, Gear, MAX_CHUNK, MIN_CHUNK};
 pub use compress::Compression;
 pub use error::{Error, Result};
 pub use id::{BlobId, BlobKind, FileId};

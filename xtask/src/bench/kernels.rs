@@ -174,7 +174,7 @@ fn cut() -> u64 {
     let ns = least_ns(|| {
         let mut at = 0;
         while at < noise.len() {
-            match Chunker::new(&gear).next_cut(&noise[at..], true) {
+            match Chunker::new(&gear).next_cut(&noise[at..]) {
                 Some(cut) if cut > 0 => at += cut,
                 _ => break,
             }
