@@ -139,11 +139,19 @@ pub(crate) enum Range {
     Hole { end: u64 },
 }
 
-/// Finds the holes of a file of a certain size. Asks once per range: the count of its blocks says
-/// nothing, for it holds those of attributes and of what was allocated ahead, too.
+/// What the attributes of a file and the map of its blocks may take beside its content, at most.
+const BESIDE: u64 = 64 * 1024;
+
+/// Finds the holes of a file of a certain size.
+///
+/// A file system calls a range a hole that was allocated and never written, too. Such a range keeps its
+/// storage: when a file has blocks for all of its bytes, its holes are only believed if together they are
+/// no more than what else may take blocks of a file.
 pub(crate) struct Ranges {
     size: u64,
-    /// False where the file system cannot say.
+    /// True while it has blocks for all of its bytes and nobody has asked why it has holes.
+    is_full: bool,
+    /// False where the file system cannot say, and for a file that was allocated ahead.
     may_have_holes: bool,
     /// Data goes on up to here.
     data_end: u64,
@@ -152,7 +160,8 @@ pub(crate) struct Ranges {
 impl Ranges {
     /// For a file as it was looked at.
     pub(crate) fn new(stat: &Statx) -> Self {
-        Self { size: stat.stx_size, may_have_holes: true, data_end: 0 }
+        let is_full = stat.stx_blocks.saturating_mul(512) >= stat.stx_size;
+        Self { size: stat.stx_size, is_full, may_have_holes: true, data_end: 0 }
     }
 
     /// The range that begins at `at`, which is below the size.
@@ -165,7 +174,12 @@ impl Ranges {
         }
         match seek(fd, SeekFrom::Hole(at)) {
             Ok(hole) if hole > at => self.data_end = hole.min(self.size),
+            Ok(_) if self.is_full && self.is_allocated_ahead(fd)? => {
+                self.may_have_holes = false;
+                self.data_end = self.size;
+            }
             Ok(_) => {
+                self.is_full = false;
                 match seek(fd, SeekFrom::Data(at)) {
                     Ok(data) if data > at => return Ok(Range::Hole { end: data.min(self.size) }),
                     Err(Errno::NXIO) => return Ok(Range::Hole { end: self.size }),
@@ -183,6 +197,32 @@ impl Ranges {
             Err(error) => return Err(error),
         }
         Ok(Range::Data { end: self.data_end })
+    }
+
+    /// True when a file that has all its blocks has more holes than what else may take blocks.
+    fn is_allocated_ahead(&self, fd: &OwnedFd) -> rustix::io::Result<bool> {
+        let (mut at, mut holes) = (0, 0);
+        while at < self.size {
+            let hole = match seek(fd, SeekFrom::Hole(at)) {
+                Ok(hole) if hole < self.size => hole,
+                Ok(_) | Err(Errno::NXIO) => break,
+                Err(error) => return Err(error),
+            };
+            at = match seek(fd, SeekFrom::Data(hole)) {
+                Ok(data) => data.min(self.size),
+                Err(Errno::NXIO) => self.size,
+                Err(error) => return Err(error),
+            };
+            holes += at - hole;
+            if holes > BESIDE {
+                return Ok(true);
+            }
+            // Written to in between.
+            if at == hole {
+                break;
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -152,6 +152,21 @@ fn a_hole_is_found_in_a_file_whose_attributes_take_as_many_blocks() {
 }
 
 #[test]
+fn what_was_allocated_ahead_keeps_its_storage() {
+    let (_temp, top) = scratch();
+    let path = top.join("f");
+    let file = fs::File::create(&path).expect("create");
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 2 << 20)
+        .expect("this test needs a file system that allocates ahead");
+    file.write_all_at(&[1; 4096], 1 << 20).expect("write");
+    file.sync_all().expect("sync");
+    let walked = walk(&path);
+    let m = 1 << 20;
+    assert_eq!(pieces(walked.file("f")), [(0, m, false), (m, m, false)]);
+    assert_eq!(walked.file("f").holes(&cx()).expect("holes"), []);
+}
+
+#[test]
 fn zeros_that_are_stored_are_data() {
     let (_temp, top) = scratch();
     fs::write(top.join("f"), vec![0; 10_000]).expect("write");
