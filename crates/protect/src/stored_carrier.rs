@@ -69,38 +69,37 @@ impl<'s, 'a> StoredCarrier<'s, 'a> {
         Ok(self.first + self.files.len() as u64 - 1)
     }
 
-    fn file(&mut self, number: u64) -> Option<&mut File> {
-        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        self.files.get_mut(at)
+    fn file(&mut self, number: u64) -> Result<&mut File> {
+        let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        at.and_then(|at| self.files.get_mut(at))
+            .ok_or_else(|| Error::new(Class::Failed, "store a piece of a file that is flushed"))
     }
 
     fn data(&mut self, cx: &Cx, file: u64, data: &[u8]) -> Result<()> {
         let cut = self.batch.push(cx, data).map_err(stored)?;
-        self.await_chunks(file, cut);
-        Ok(())
+        self.await_chunks(file, cut)
     }
 
     /// Ends a run of data: what is not cut yet is one chunk.
     fn cut(&mut self, cx: &Cx, file: u64) -> Result<()> {
         let cut = self.batch.end(cx).map_err(stored)?;
-        self.await_chunks(file, cut);
-        Ok(())
+        self.await_chunks(file, cut)
     }
 
-    fn await_chunks(&mut self, file: u64, count: usize) {
+    fn await_chunks(&mut self, file: u64, count: usize) -> Result<()> {
         self.due.extend((0..count).map(|_| Due::Chunk { file }));
-        self.hand_out();
+        self.hand_out()
     }
 
     /// Gives files the ids that have come.
-    fn hand_out(&mut self) {
+    fn hand_out(&mut self) -> Result<()> {
         loop {
             let (number, id, count, len) = match self.due.front() {
-                None => return,
+                None => return Ok(()),
                 Some(Due::Zeros { file, id, count, len }) => (*file, *id, *count, *len),
                 Some(Due::Chunk { file }) => {
                     let file = *file;
-                    let Some(chunk) = self.batch.next_done() else { return };
+                    let Some(chunk) = self.batch.next_done() else { return Ok(()) };
                     if !chunk.new {
                         self.sink.count_known(u64::from(chunk.len));
                     }
@@ -108,10 +107,9 @@ impl<'s, 'a> StoredCarrier<'s, 'a> {
                 }
             };
             self.due.pop_front();
-            if let Some(file) = self.file(number) {
-                file.taken.content.push_run(id, count);
-                file.taken.bytes += len * count;
-            }
+            let file = self.file(number)?;
+            file.taken.content.push_run(id, count);
+            file.taken.bytes += len * count;
         }
     }
 
@@ -141,22 +139,19 @@ impl<'s, 'a> StoredCarrier<'s, 'a> {
         let saved = self.sink.writer().save_zeros(cx, len);
         let id = saved.map_err(|error| as_entity("store a hole", error))?.id;
         self.due.push_back(Due::Zeros { file, id, count, len });
-        self.hand_out();
-        Ok(())
+        self.hand_out()
     }
 
     /// Ends the file that is written to.
-    fn end(&mut self, file: u64, end: End) {
-        if let Some(file) = self.file(file) {
-            file.end = Some(end);
-        }
+    fn end(&mut self, file: u64, end: End) -> Result<()> {
+        self.file(file)?.end = Some(end);
+        Ok(())
     }
 
     fn forget(&mut self, no: EntryNo) -> Result<()> {
         let file = self.current(no)?;
         self.batch.forget();
-        self.end(file, End::Forgotten);
-        Ok(())
+        self.end(file, End::Forgotten)
     }
 }
 
@@ -164,7 +159,7 @@ impl Carrier for StoredCarrier<'_, '_> {
     fn write(&mut self, cx: &Cx, no: EntryNo, piece: Piece, data: &[u8]) -> Result<()> {
         let number = self.current(no)?;
         let Piece::Hole(hole) = piece else { return self.data(cx, number, data) };
-        let Some(file) = self.file(number) else { return Ok(()) };
+        let file = self.file(number)?;
         file.taken.holes.push(hole);
         if file.holes_only {
             return Ok(());
@@ -185,8 +180,7 @@ impl Carrier for StoredCarrier<'_, '_> {
     fn end_span(&mut self, cx: &Cx, no: EntryNo, from: u64) -> Result<()> {
         let number = self.current(no)?;
         self.cut(cx, number)?;
-        self.end(number, End::Span(from));
-        Ok(())
+        self.end(number, End::Span(from))
     }
 
     fn complete(&mut self, cx: &Cx, no: EntryNo, end: EntryEnd) -> Result<()> {
@@ -198,15 +192,18 @@ impl Carrier for StoredCarrier<'_, '_> {
             EntryEnd::Whole(metadata, verdict) => {
                 let number = self.current(no)?;
                 self.cut(cx, number)?;
-                self.end(number, End::Whole(metadata, verdict));
-                Ok(())
+                self.end(number, End::Whole(metadata, verdict))
             }
         }
     }
 
     fn flush(&mut self, cx: &Cx) -> Result<()> {
         self.batch.flush(cx).map_err(stored)?;
-        self.hand_out();
+        self.hand_out()?;
+        if !self.due.is_empty() {
+            let attempt = format!("store {} pieces of files: they did not come", self.due.len());
+            return Err(Error::new(Class::Failed, attempt));
+        }
         while self.files.front().is_some_and(|file| file.end.is_some()) {
             let Some(file) = self.files.pop_front() else { break };
             self.first += 1;

@@ -76,6 +76,35 @@ fn a_tree_comes_back_as_it_was_and_a_second_run_reads_nothing() {
 }
 
 #[test]
+fn a_file_that_is_carried_in_spans_comes_back_with_its_holes() {
+    use std::os::unix::fs::FileExt;
+    let lab = Lab::new(&cx());
+    lab.init().unwrap();
+    fs::create_dir_all(lab.source()).unwrap();
+    let file = fs::File::create(lab.source().join("large")).unwrap();
+    // Data over the edges of the spans, which are 64 MiB long, and holes over two of them.
+    let data: Vec<u8> =
+        (0..30u32 << 18).flat_map(|n| (n.wrapping_mul(n) ^ n).to_le_bytes()).collect();
+    for at in [0, 50 << 20, 170 << 20] {
+        file.write_all_at(&data, at).unwrap();
+    }
+    file.set_len((210 << 20) + 5).unwrap();
+    let first = lab.protect().unwrap();
+    assert_eq!((first.status, first.counts.files), (Status::Done, 1), "{first:?}");
+    assert_eq!(first.bytes.read, 90 << 20);
+    assert_eq!(lab.check(true).unwrap(), Vec::<String>::new());
+    let target = lab.path("target");
+    let restored = lab.restore(&lab.latest().unwrap(), &target).unwrap();
+    assert_eq!((restored.status, restored.digest), (Status::Done, first.digest), "{restored:?}");
+    let back = target.join(lab.source().strip_prefix("/").unwrap());
+    same(&lab.source(), &back);
+    let blocks = |path: &Path| fs::metadata(path.join("large")).unwrap().blocks();
+    assert!(blocks(&back) <= blocks(&lab.source()) + 16);
+    let second = lab.protect().unwrap();
+    assert_eq!((second.bytes.read, second.digest), (0, first.digest));
+}
+
+#[test]
 fn the_catalog_comes_back_from_the_repository_alone() {
     let lab = Lab::new(&cx());
     lab.init().unwrap();
