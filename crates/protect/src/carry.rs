@@ -275,13 +275,12 @@ impl<'a> Worker<'a> {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(Error::cancelled());
             }
-            match file.next_piece(self.cx, &mut self.buf) {
-                Ok(Some(piece)) => {
-                    let data = self.buf.len() as u64;
-                    self.read += data;
-                    carrier.write(self.cx, job.no, piece, &self.buf)?;
+            match file.lend_piece(self.cx, &mut self.buf) {
+                Ok(Some((piece, data))) => {
+                    self.read += data.len() as u64;
+                    carrier.write(self.cx, job.no, piece, data)?;
                     let through = match piece {
-                        Piece::Data { .. } => data,
+                        Piece::Data { .. } => data.len() as u64,
                         Piece::Hole(hole) => hole.len,
                     };
                     self.cx.report(Step::Bytes(through));

@@ -1,12 +1,11 @@
 //! A stored file, read as any other file: blobs that lie together are read and verified together.
 
-use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use alidade_entity::{Class, Cx, Error, OpenFile, Piece, ReadFile, Result, Shelf, Span, Verdict};
 use alidade_model::{Hole, Metadata};
-use alidade_repository::{BlobId, BlobKind, Blobs, Content, Indexed};
+use alidade_repository::{BlobId, BlobKind, Blobs, Content, Indexed, Lies};
 
 use crate::error::as_entity;
 use crate::stored_source::Findings;
@@ -163,15 +162,52 @@ struct StoredReader {
 /// The content of a blob.
 enum Held {
     Own(Vec<u8>),
-    Ahead(Range<usize>),
+    Ahead(Lies),
 }
 
 impl StoredReader {
     fn held(&self) -> &[u8] {
         match &self.held {
             Held::Own(bytes) => bytes,
-            Held::Ahead(range) => self.ahead.bytes(range.clone()),
+            Held::Ahead(lies) => self.ahead.bytes(lies),
         }
+    }
+
+    /// The next piece of the file, where it lies.
+    fn piece(&mut self, cx: &Cx) -> Result<Option<(Piece, &[u8])>> {
+        if self.at >= self.to {
+            return Ok(None);
+        }
+        let hole = self.hole_ahead();
+        if let Some(hole) = hole.filter(|hole| hole.at <= self.at) {
+            let end = hole.at.saturating_add(hole.len).min(self.to);
+            let hole = Hole { at: self.at, len: end - self.at };
+            self.at = end;
+            return Ok(Some((Piece::Hole(hole), &[])));
+        }
+        if !self.load(cx)? {
+            return Err(Error::new(Class::Damaged, "find all of a stored file's content"));
+        }
+        let at = self.at;
+        let from = usize::try_from(at - self.held_at).unwrap_or(0);
+        let end = hole.map_or(self.to, |hole| hole.at.min(self.to));
+        let until = usize::try_from(end - self.held_at).unwrap_or(usize::MAX);
+        let until = until.min(from.saturating_add(PIECE)).min(self.held().len());
+        self.at += (until - from) as u64;
+        let data = &self.held()[from..until];
+        let len = data.len() as u64;
+        let is_hole = self.stored.sparse_zeros && len >= 4096 && data.iter().all(|&byte| byte == 0);
+        let hole = Piece::Hole(Hole { at, len });
+        Ok(Some(if is_hole { (hole, &[]) } else { (Piece::Data { at }, data) }))
+    }
+
+    /// The hole in which the next piece lies, or the next one behind it.
+    fn hole_ahead(&mut self) -> Option<Hole> {
+        let holes = &self.stored.holes;
+        while holes.get(self.hole).is_some_and(|hole| hole.at.saturating_add(hole.len) <= self.at) {
+            self.hole += 1;
+        }
+        holes.get(self.hole).copied()
     }
 
     /// Makes the blob that holds offset `self.at` the one that is held; false at the end.
@@ -212,8 +248,8 @@ impl StoredReader {
 
     /// Holds the content of a blob, reading those that follow it with it.
     fn hold(&mut self, cx: &Cx, id: BlobId) -> Result<()> {
-        if let Some(range) = self.ahead.find(&id) {
-            self.held = Held::Ahead(range);
+        if let Some(lies) = self.ahead.find(&id) {
+            self.held = Held::Ahead(lies);
             return Ok(());
         }
         let wanted = self.wanted();
@@ -221,8 +257,8 @@ impl StoredReader {
             .indexed
             .read_blobs(cx, &wanted, &mut self.ahead)
             .map_err(|error| as_entity("read stored pieces of a file", error))?;
-        if let Some(range) = self.ahead.find(&id) {
-            self.held = Held::Ahead(range);
+        if let Some(lies) = self.ahead.find(&id) {
+            self.held = Held::Ahead(lies);
             return Ok(());
         }
         // Not whole where it lies first: now every copy is tried, and it is said why none is good.
@@ -276,36 +312,17 @@ impl ReadFile for StoredReader {
 
     fn next_piece(&mut self, cx: &Cx, buf: &mut Vec<u8>) -> Result<Option<Piece>> {
         buf.clear();
-        if self.at >= self.to {
-            return Ok(None);
-        }
-        let stored = Arc::clone(&self.stored);
-        let holes = &stored.holes;
-        while holes.get(self.hole).is_some_and(|hole| hole.at.saturating_add(hole.len) <= self.at) {
-            self.hole += 1;
-        }
-        let hole = holes.get(self.hole).copied();
-        if let Some(hole) = hole.filter(|hole| hole.at <= self.at) {
-            let end = hole.at.saturating_add(hole.len).min(self.to);
-            let hole = Hole { at: self.at, len: end - self.at };
-            self.at = end;
-            return Ok(Some(Piece::Hole(hole)));
-        }
-        if !self.load(cx)? {
-            return Err(Error::new(Class::Damaged, "find all of a stored file's content"));
-        }
-        let from = usize::try_from(self.at - self.held_at).unwrap_or(0);
-        let end = hole.map_or(self.to, |hole| hole.at.min(self.to));
-        let until = usize::try_from(end - self.held_at).unwrap_or(usize::MAX);
-        let data = &self.held()[from..];
-        let data = &data[..data.len().min(until - from).min(PIECE)];
-        let (at, len) = (self.at, data.len() as u64);
-        let is_hole = stored.sparse_zeros && len >= 4096 && data.iter().all(|&byte| byte == 0);
-        if !is_hole {
-            buf.extend_from_slice(data);
-        }
-        self.at += len;
-        Ok(Some(if is_hole { Piece::Hole(Hole { at, len }) } else { Piece::Data { at } }))
+        let Some((piece, data)) = self.piece(cx)? else { return Ok(None) };
+        buf.extend_from_slice(data);
+        Ok(Some(piece))
+    }
+
+    fn lend_piece<'a>(
+        &'a mut self,
+        cx: &Cx,
+        _buf: &'a mut Vec<u8>,
+    ) -> Result<Option<(Piece, &'a [u8])>> {
+        self.piece(cx)
     }
 
     fn finish(self: Box<Self>) -> Result<Verdict> {

@@ -65,6 +65,7 @@ promises! {
     PiecesEndAtSize => "pieces end at the size in the metadata",
     HolesAgree => "the holes of a file are those its pieces show",
     ReadsAgree => "an unchanged file reads the same again",
+    LentAgrees => "a piece that is lent is what would be put into the buffer",
     QuietFileIsSteady => "a file nobody touched is steady",
     SpansAgree => "a file read in spans is the file read whole",
     FileReadCancels => "reading a file stops as cancelled within a MiB of being told to",

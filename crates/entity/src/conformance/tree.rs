@@ -229,15 +229,19 @@ fn versions(walk: &Walk) -> impl Iterator<Item = (&[u8], &Version)> {
 }
 
 fn check_file(cx: &Cx, report: &mut Report, entry: &Entry, file: &dyn OpenFile) {
-    let Some(first) = read(cx, report, entry, file, &[Span::WHOLE]) else { return };
-    let Some(second) = read(cx, report, entry, file, &[Span::WHOLE]) else { return };
+    let Some(first) = read(cx, report, entry, file, &[Span::WHOLE], Way::Put) else { return };
+    let Some(second) = read(cx, report, entry, file, &[Span::WHOLE], Way::Put) else { return };
     report.expect(P::ReadsAgree, first == second, || {
         format!("{}: {first:?}, then {second:?}", shown(entry))
+    });
+    let Some(lent) = read(cx, report, entry, file, &[Span::WHOLE], Way::Lent) else { return };
+    report.expect(P::LentAgrees, first == lent, || {
+        format!("{}: {first:?}, lent {lent:?}", shown(entry))
     });
     if file.has_spans() {
         let (a, b) = (first.size / 3, first.size / 2);
         let spans = [(0, a), (a, b), (b, u64::MAX)].map(|(from, to)| Span { from, to });
-        let Some(joined) = read(cx, report, entry, file, &spans) else { return };
+        let Some(joined) = read(cx, report, entry, file, &spans, Way::Put) else { return };
         report.expect(P::SpansAgree, first == joined, || {
             format!("{}: {first:?}, in spans {joined:?}", shown(entry))
         });
@@ -261,6 +265,15 @@ struct Contents {
     holes: Vec<Hole>,
 }
 
+/// How pieces are read.
+#[derive(Clone, Copy)]
+enum Way {
+    /// Put into a buffer.
+    Put,
+    /// Every other one lent.
+    Lent,
+}
+
 /// Reads the spans of a file one after the other.
 fn read(
     cx: &Cx,
@@ -268,10 +281,11 @@ fn read(
     entry: &Entry,
     file: &dyn OpenFile,
     spans: &[Span],
+    way: Way,
 ) -> Option<Contents> {
     let mut contents = Contents { size: 0, sum: 0xcbf2_9ce4_8422_2325, holes: Vec::new() };
     for span in spans {
-        read_span(cx, report, entry, (file, *span), &mut contents)?;
+        read_span(cx, report, entry, (file, *span, way), &mut contents)?;
     }
     contents.holes = merged(&contents.holes);
     Some(contents)
@@ -281,7 +295,7 @@ fn read_span(
     cx: &Cx,
     report: &mut Report,
     entry: &Entry,
-    (file, span): (&dyn OpenFile, Span),
+    (file, span, way): (&dyn OpenFile, Span, Way),
     contents: &mut Contents,
 ) -> Option<()> {
     let mut shelf = Shelf::default();
@@ -290,8 +304,9 @@ fn read_span(
     let mut open = report.take(P::FileOpens, &shown(entry), opened)?;
     let meta = open.metadata().clone();
     report.expect(P::WalkKindsFit, meta.kind == Kind::File, || shown(entry));
-    let mut buf = Vec::new();
-    while let Some(piece) = step(cx, report, &mut *open, &mut buf)? {
+    let (mut buf, mut lends) = (Vec::new(), matches!(way, Way::Lent));
+    while let Some(piece) = step(cx, report, &mut *open, &mut buf, lends)? {
+        lends = !lends && matches!(way, Way::Lent);
         let (at, len) = match piece {
             Piece::Data { at } => (at, buf.len() as u64),
             Piece::Hole(hole) => (hole.at, hole.len),
@@ -334,10 +349,20 @@ fn step(
     report: &mut Report,
     open: &mut dyn ReadFile,
     buf: &mut Vec<u8>,
+    lends: bool,
 ) -> Option<Option<Piece>> {
     buf.clear();
     buf.extend_from_slice(b"left from the piece before");
-    report.take(P::PiecesAreAdjacent, "read a piece", open.next_piece(cx, buf))
+    if !lends {
+        return report.take(P::PiecesAreAdjacent, "read a piece", open.next_piece(cx, buf));
+    }
+    let mut own = buf.clone();
+    let lent = report.take(P::LentAgrees, "lend a piece", open.lend_piece(cx, &mut own))?;
+    buf.clear();
+    Some(lent.map(|(piece, data)| {
+        buf.extend_from_slice(data);
+        piece
+    }))
 }
 
 /// The same holes, adjacent ones joined.

@@ -177,6 +177,18 @@ impl ReadFile for Read {
         Ok(piece)
     }
 
+    fn lend_piece<'a>(
+        &'a mut self,
+        cx: &Cx,
+        buf: &'a mut Vec<u8>,
+    ) -> Result<Option<(Piece, &'a [u8])>> {
+        let piece = self.next_piece(cx, buf)?;
+        if self.breaks == P::LentAgrees && matches!(piece, Some(Piece::Data { .. })) {
+            buf[0] ^= 1;
+        }
+        Ok(piece.map(|piece| (piece, buf.as_slice())))
+    }
+
     fn finish(self: Box<Self>) -> Result<Verdict> {
         let verdict = self.file.finish()?;
         Ok(if self.breaks == P::QuietFileIsSteady { Verdict::Changed } else { verdict })
