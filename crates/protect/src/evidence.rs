@@ -28,9 +28,13 @@ impl Engine {
     /// Keeps what a run proved: in the catalog, and in the repository when the run holds a lock there.
     ///
     /// That it could not be stored in the repository is a note; the proof itself holds.
-    pub(crate) fn prove(&self, lock: Option<&Lock>, outcome: &mut Outcome) -> Result<()> {
-        let subject = self.subject(outcome)?;
-        match (lock, &subject) {
+    pub(crate) fn prove(
+        &self,
+        lock: Option<&Lock>,
+        subject: Option<&StoredSnapshot>,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        match (lock, subject) {
             (Some(lock), Some(subject)) => {
                 if let Err(error) = self.store_evidence(lock, subject, outcome) {
                     outcome.notes.push(format!("this proof is in the local catalog only: {error}"));
@@ -43,19 +47,16 @@ impl Engine {
         }
         self.record_run(outcome)?;
         if let Some(subject) = subject {
-            self.parts.catalog.put_evidence(&self.evidence_row(&subject, outcome)?)?;
+            self.parts.catalog.put_evidence(&self.evidence_row(subject, outcome)?)?;
         }
         Ok(())
     }
 
-    /// The snapshot a run speaks of: the one it names, or the newest.
-    fn subject(&self, outcome: &Outcome) -> Result<Option<StoredSnapshot>> {
+    /// The newest snapshot: what the check of a whole repository speaks of.
+    pub(crate) fn last_snapshot(&self) -> Result<Option<StoredSnapshot>> {
         let mut snapshots = self.snapshots()?.snapshots;
         snapshots.retain(|stored| stored.origin != Origin::Evidence);
-        Ok(match &outcome.snapshot_file {
-            Some(file) => snapshots.into_iter().find(|stored| stored.file.to_string() == *file),
-            None => snapshots.pop(),
-        })
+        Ok(snapshots.pop())
     }
 
     fn store_evidence(
@@ -65,7 +66,8 @@ impl Engine {
         outcome: &Outcome,
     ) -> Result<FileId> {
         let cx = self.cx();
-        let indexed: Arc<Indexed> = self.index()?;
+        // No other proof is like this one, so there is nothing in the index to find.
+        let indexed = Indexed::unread(Arc::clone(&self.parts.repository));
         let writer = Writer::new(indexed, lock, WriterOptions::new(&self.parts.scratch))?;
         let text = encode(outcome)?;
         let mut content = Content::new();

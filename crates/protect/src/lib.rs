@@ -42,6 +42,6 @@ pub use protect::{Parent, ProtectOptions, ProtectPlan, Survey};
 pub use record::{
     ComponentDoc, ContentDoc, CountsDoc, EntityDoc, OmissionDoc, OmissionsDoc, OutcomeDoc,
 };
-pub use restore::{RestoreOptions, RestorePlanned};
+pub use restore::{Planning, RestoreOptions, RestorePlanned};
 pub use stored_entity::StoredEntity;
 pub use verify::CheckOutcome;

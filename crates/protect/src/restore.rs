@@ -1,11 +1,15 @@
 //! Restore: copy a stored entity to a live one.
 
+use std::sync::Arc;
+
 use alidade_entity::{
     Class, CopyMode, CopyOptions, Params, ProtectedEntity, ReadOptions, RestorePlan, Sink, Visit,
 };
 use alidade_model::{
     Bytes, Checks, ContentName, Counts, Kind, Origin, Outcome, Rule, RunId, Selection, Status, Verb,
 };
+
+use alidade_repository::{Indexed, Lock};
 
 use crate::copy::copy_tree;
 use crate::filter::Filter;
@@ -33,8 +37,17 @@ pub struct RestoreOptions {
     pub sparse_zeros: bool,
 }
 
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planning {
+    /// To be looked at: nothing is held, and what was planned may be gone later.
+    ToShow,
+    /// To be done: the lock is held from now on, so that the plan stays true.
+    ToRun,
+}
+
 /// What a restore will do.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct RestorePlanned {
     /// From which snapshot.
     pub from: StoredSnapshot,
@@ -44,15 +57,24 @@ pub struct RestorePlanned {
     pub run: RunId,
     /// What the entity's type will do, one line each.
     pub steps: Vec<String>,
-    /// The entries that are chosen, where they were counted.
-    pub counts: Option<Counts>,
+    /// The entries that are chosen.
+    pub counts: Counts,
     /// Their bytes.
     pub bytes: u64,
     plan: RestorePlan,
+    held: Option<Held>,
+}
+
+/// The index, and what keeps others from removing what it names.
+#[derive(Debug)]
+struct Held {
+    lock: Option<Lock>,
+    indexed: Arc<Indexed>,
 }
 
 impl Engine {
-    /// Plans a restore. With `count`, walks the snapshot and counts what is chosen.
+    /// Plans a restore. The figures of a whole snapshot are those that its backup wrote down; where there
+    /// are none, or only a part is chosen, the snapshot is walked and what is chosen is counted.
     ///
     /// # Errors
     /// [`Class::Conflict`] when the target is in the way, [`Error::NotFound`] when nothing is chosen.
@@ -60,7 +82,7 @@ impl Engine {
         &self,
         from: &StoredSnapshot,
         how: &RestoreOptions,
-        count: bool,
+        planning: Planning,
     ) -> Result<RestorePlanned> {
         let options = CopyOptions {
             mode: CopyMode::CreateNew,
@@ -70,23 +92,30 @@ impl Engine {
             params: Params::new(),
         };
         let kind = self.parts.registry.get(&from.entity.type_name)?;
-        let stored = StoredEntity::new(from.clone(), self.index()?);
         Filter::of(&selection(how))?;
+        let held = match planning {
+            Planning::ToShow => Held { lock: None, indexed: self.index()? },
+            Planning::ToRun => self.hold()?,
+        };
+        let stored = StoredEntity::new(from.clone(), Arc::clone(&held.indexed));
         let plan = kind.plan(self.cx(), &stored, &options).await?;
-        let mut planned = RestorePlanned {
+        let (counts, bytes) = self.chosen(&stored, how)?;
+        Ok(RestorePlanned {
             from: from.clone(),
             options: how.clone(),
             run: name::run(self.cx())?,
             steps: plan.steps.clone(),
-            counts: None,
-            bytes: 0,
+            counts,
+            bytes,
             plan,
-        };
-        if count {
-            let (counts, bytes) = self.count(&stored, how)?;
-            (planned.counts, planned.bytes) = (Some(counts), bytes);
-        }
-        Ok(planned)
+            held: (planning == Planning::ToRun).then_some(held),
+        })
+    }
+
+    /// Locks, then reads the index. The wait for others goes on meanwhile; the lock's next check ends it.
+    fn hold(&self) -> Result<Held> {
+        let lock = self.lock_early()?;
+        Ok(Held { lock, indexed: self.index()? })
     }
 
     /// Restores as planned. Every blob's hash is compared before its bytes are written.
@@ -96,12 +125,15 @@ impl Engine {
     ///
     /// # Errors
     /// When the target cannot be written, or nothing was chosen.
-    pub async fn restore(&self, planned: &RestorePlanned) -> Result<Outcome> {
+    pub async fn restore(&self, mut planned: RestorePlanned) -> Result<Outcome> {
         let cx = self.cx();
         let started = cx.now();
-        let lock = self.lock_early()?;
+        let Held { lock, indexed } = match planned.held.take() {
+            Some(held) => held,
+            None => self.hold()?,
+        };
         let kind = self.parts.registry.get(&planned.from.entity.type_name)?;
-        let stored = StoredEntity::new(planned.from.clone(), self.index()?)
+        let stored = StoredEntity::new(planned.from.clone(), indexed)
             .with_sparse_zeros(planned.options.sparse_zeros);
         lock.as_ref().map_or(Ok(()), |lock| lock.check(cx))?;
         let Sink::Tree(sink) = kind.sink(cx, &planned.plan).await? else {
@@ -115,7 +147,7 @@ impl Engine {
         drop(source);
         let ending = reading.lease.finish()?;
         if copied.counts.entries() == 0 && copied.omissions.is_empty() {
-            return Err(nothing_chosen(planned));
+            return Err(nothing_chosen(&planned));
         }
         let mut omissions = copied.omissions;
         omissions.append(copied.sink.omissions);
@@ -155,8 +187,8 @@ impl Engine {
             // The digest is that of everything chosen; not everything is there.
             outcome.digest = None;
         }
-        self.compare_digest(&stored, planned, &mut outcome)?;
-        self.prove(lock.as_ref(), &mut outcome)?;
+        self.compare_digest(&stored, &planned, &mut outcome)?;
+        self.prove(lock.as_ref(), Some(&planned.from), &mut outcome)?;
         match lock {
             Some(lock) => self.released(lock, outcome),
             None => Ok(outcome),
@@ -187,6 +219,23 @@ impl Engine {
             outcome.notes.push(format!("the backup wrote down the content digest {written}"));
         }
         Ok(())
+    }
+
+    /// Entries and bytes that are chosen.
+    fn chosen(&self, stored: &StoredEntity, how: &RestoreOptions) -> Result<(Counts, u64)> {
+        // Another program may have left out a part of what the record counts.
+        let as_made = stored.stored().snapshot.original.is_none();
+        if as_made && selection(how) == Selection::default() {
+            // A record that does not read is told by the restore; counting needs none.
+            if let Ok(Some(record)) = stored.record(self.cx()) {
+                let Counts { files, directories, symlinks, specials, .. } =
+                    record.outcome.counts.by;
+                let directories = directories + stored.above() as u64;
+                let counts = Counts { files, directories, symlinks, specials, ..Counts::default() };
+                return Ok((counts, record.outcome.bytes.total));
+            }
+        }
+        self.count(stored, how)
     }
 
     fn count(&self, stored: &StoredEntity, how: &RestoreOptions) -> Result<(Counts, u64)> {

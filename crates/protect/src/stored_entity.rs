@@ -32,6 +32,11 @@ impl StoredEntity {
         Self { id: stored.entity_id(), stored, indexed, sparse_zeros: false }
     }
 
+    /// The snapshot.
+    pub(crate) fn stored(&self) -> &StoredSnapshot {
+        &self.stored
+    }
+
     /// Reads blocks of zeros as holes, too: for snapshots whose writer did not note holes.
     #[must_use]
     pub fn with_sparse_zeros(mut self, on: bool) -> Self {
@@ -83,6 +88,14 @@ impl StoredEntity {
             })?;
         }
         Ok(tree)
+    }
+
+    /// How many directories a walk visits that lie above the entity.
+    pub(crate) fn above(&self) -> usize {
+        if self.stored.entity.type_name.as_str() != "fs" {
+            return 0;
+        }
+        components(&stored_path(&self.stored.entity)).len().saturating_sub(1)
     }
 
     /// Opens a walk through what the filter chooses.

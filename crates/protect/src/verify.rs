@@ -28,11 +28,11 @@ impl Engine {
     pub fn check(&self, read_data: bool, each: &mut dyn FnMut(&Finding)) -> Result<CheckOutcome> {
         let cx = self.cx();
         let started = cx.now();
-        let lock = self.lock()?;
+        let lock = self.lock_early()?;
         let mut findings = Vec::new();
         let options = CheckOptions { read_data, parallel: self.parts.workers };
         let repository = &self.parts.repository;
-        let summary = repository.check(cx, options, &mut |finding| {
+        let summary = repository.check(cx, lock.as_ref(), options, &mut |finding| {
             each(&finding);
             if findings.len() < NAMED {
                 findings.push(finding.to_string());
@@ -60,7 +60,7 @@ impl Engine {
         };
         if read_data {
             // A look at the structure proves nothing about the content, and is recorded locally alone.
-            self.prove(lock.as_ref(), &mut outcome)?;
+            self.prove(lock.as_ref(), self.last_snapshot()?.as_ref(), &mut outcome)?;
         } else {
             self.record_run(&outcome)?;
         }

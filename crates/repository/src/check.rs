@@ -1,21 +1,24 @@
 //! Whether the repository holds what it says: structure and references, and on demand every byte.
 
+mod forest;
 mod lanes;
 mod packs;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use alidade_entity::{Cx, Step};
 
 use crate::index::Table;
-use crate::indexed::noun;
 use crate::pack_header::trailer_len;
 use crate::{
-    BlobId, BlobKind, Error, FileId, FileKind, Indexed, Node, NodeKind, Repository, Result,
-    Snapshot, snapshot,
+    BlobId, BlobKind, Error, FileId, FileKind, Indexed, Lock, Repository, Result, Snapshot,
+    snapshot,
 };
+use forest::Forest;
+use packs::Packs;
 
 /// What to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,26 +143,29 @@ impl Repository {
     /// every blob these need against the index. With [`CheckOptions::read_data`] every pack is read:
     /// its hash, its header, and the MAC, compression and hash of every blob.
     ///
-    /// Memory: 60 bytes for each blob and 100 for each pack, and 20 MiB for each thread.
+    /// A `lock` whose wait for others is not over is checked while the reading goes on; nothing that was
+    /// found in trees and packs is told before.
+    ///
+    /// Memory: 60 bytes for each blob and 100 for each pack, and what [`CheckOptions::parallel`] says.
     ///
     /// # Errors
-    /// Only when it cannot go on: the store cannot be listed, or the run was told to stop. Damage is
-    /// no error but a finding.
+    /// Only when it cannot go on: the store cannot be listed, the lock does not hold, or the run was told
+    /// to stop. Damage is no error but a finding.
     pub fn check(
         self: &Arc<Self>,
         cx: &Cx,
+        lock: Option<&Lock>,
         options: CheckOptions,
         each: &mut dyn FnMut(Finding),
     ) -> Result<CheckSummary> {
         let mut check = Check { cx, each, summary: CheckSummary::default() };
         // Snapshots before indexes: what a run that is under way adds is not missed.
-        let trees = check.snapshots(self)?;
+        let roots = check.snapshots(self)?;
         let indexed = check.index(self)?;
         let listed = check.packs(&indexed)?;
-        check.trees(&indexed, trees)?;
-        if options.read_data {
-            check.read_packs(&indexed, &listed, options.parallel)?;
-        }
+        let forest = Forest::of(cx, &indexed, &roots);
+        let packs = Packs::of(cx, &indexed, &listed, options.read_data);
+        check.read(lock, &forest, &packs, options.parallel)?;
         Ok(check.summary)
     }
 }
@@ -168,6 +174,17 @@ struct Check<'a> {
     cx: &'a Cx,
     each: &'a mut dyn FnMut(Finding),
     summary: CheckSummary,
+}
+
+/// What a thread has to say.
+#[derive(Debug, Default)]
+struct Told {
+    findings: Vec<Finding>,
+    trees: u64,
+    nodes: u64,
+    packs: u64,
+    blobs: u64,
+    bytes: u64,
 }
 
 /// What the index says about a pack, and what the store does.
@@ -195,21 +212,6 @@ impl Check<'_> {
         (self.each)(finding);
     }
 
-    /// Takes what failed as a finding, unless the run is to stop.
-    fn failed(&mut self, class: FindingClass, what: &str, error: Error) -> Result<()> {
-        match error {
-            Error::Cancelled => Err(Error::Cancelled),
-            Error::Damaged { what, why } => {
-                self.find(class, what, why);
-                Ok(())
-            }
-            other => {
-                self.find(class, what, chain(&other));
-                Ok(())
-            }
-        }
-    }
-
     /// The trees of all snapshots.
     fn snapshots(&mut self, repository: &Repository) -> Result<Vec<(FileId, BlobId)>> {
         self.cx.report(Step::Phase("snapshots"));
@@ -221,7 +223,7 @@ impl Check<'_> {
                 // Somebody forgot it meanwhile.
                 Err(Error::NotFound { .. }) => continue,
                 Err(error) => {
-                    self.failed(FindingClass::Snapshot, &format!("snapshot {id}"), error)?;
+                    self.tell(finding(FindingClass::Snapshot, &format!("snapshot {id}"), error)?);
                 }
             }
             self.summary.snapshots += 1;
@@ -303,87 +305,69 @@ impl Check<'_> {
         Ok(facts)
     }
 
-    /// Reads every tree that the snapshots need, each once.
-    fn trees(&mut self, indexed: &Indexed, roots: Vec<(FileId, BlobId)>) -> Result<()> {
-        self.cx.report(Step::Phase("trees"));
-        let mut seen = Bits::of(indexed.index().read().len());
-        let mut open = Vec::new();
-        for (snapshot, tree) in roots {
-            match indexed.index().read().find(BlobKind::Tree, &tree) {
-                None => self.missing(BlobKind::Tree, &tree, &format!("snapshot {snapshot}")),
-                Some(found) if seen.set(found.ordinal) => open.push(found.ordinal),
-                Some(_) => {}
-            }
-        }
-        while let Some(ordinal) = open.pop() {
-            let id = indexed.index().read().found(ordinal).blob.id;
-            self.summary.trees += 1;
-            let nodes = match indexed.tree(self.cx, id) {
-                Ok(nodes) => nodes,
-                Err(error) => {
-                    self.failed(FindingClass::Tree, &format!("tree {id}"), error)?;
-                    continue;
-                }
-            };
-            for node in nodes {
-                match node {
-                    Ok(node) => self.node(indexed, &id, &node, &mut seen, &mut open),
-                    Err(error) => self.failed(FindingClass::Tree, &format!("tree {id}"), error)?,
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn node(
+    /// Reads trees, then packs, in several threads.
+    fn read(
         &mut self,
-        indexed: &Indexed,
-        tree: &BlobId,
-        node: &Node,
-        seen: &mut Bits,
-        open: &mut Vec<u32>,
-    ) {
-        self.summary.nodes += 1;
-        let what = || format!("`{}` in tree {tree}", node.name.escape_ascii());
-        let table = indexed.index().read();
-        match (&node.kind, &node.content, &node.subtree) {
-            (NodeKind::File, Some(content), _) => {
-                for (id, _) in content.runs() {
-                    if table.find(BlobKind::Data, id).is_none() {
-                        self.missing(BlobKind::Data, id, &what());
+        lock: Option<&Lock>,
+        forest: &Forest<'_>,
+        packs: &Packs<'_>,
+        parallel: usize,
+    ) -> Result<()> {
+        let cx = self.cx;
+        cx.report(Step::Phase(if packs.bytes > 0 { "data" } else { "trees" }));
+        cx.report(Step::Expect { entries: 0, bytes: packs.bytes });
+        let stop = AtomicBool::new(false);
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        std::thread::scope(|scope| {
+            for _ in 0..parallel.max(1) {
+                let (sender, stop) = (sender.clone(), &stop);
+                scope.spawn(move || {
+                    // The other end is gone only when the check has ended.
+                    let mut tell =
+                        |told: Told| sender.send(Ok(told)).is_ok() && !stop.load(Ordering::Relaxed);
+                    let done = forest.read(&mut tell).and_then(|()| packs.read(&mut tell));
+                    if let Err(error) = done {
+                        drop(sender.send(Err(error)));
+                    }
+                });
+            }
+            drop(sender);
+            let mut done = lock.map_or(Ok(()), |lock| lock.check(cx));
+            stop.store(done.is_err(), Ordering::Relaxed);
+            for told in &receiver {
+                match told {
+                    Ok(told) if done.is_ok() => self.told(told),
+                    Ok(_) => {}
+                    Err(error) => {
+                        stop.store(true, Ordering::Relaxed);
+                        done = done.and(Err(error));
                     }
                 }
             }
-            (NodeKind::File, None, _) => {
-                self.find(FindingClass::Tree, what(), "it is a file without content");
-            }
-            (NodeKind::Dir, _, Some(id)) => match table.find(BlobKind::Tree, id) {
-                None => self.missing(BlobKind::Tree, id, &what()),
-                Some(found) if seen.set(found.ordinal) => open.push(found.ordinal),
-                Some(_) => {}
-            },
-            (NodeKind::Dir, _, None) => {
-                self.find(FindingClass::Tree, what(), "it is a directory without a tree");
-            }
-            (NodeKind::Other(word), _, _) => {
-                let why = format!("it is a `{}`, which is unknown", word.escape_debug());
-                self.find(FindingClass::Tree, what(), why);
-            }
-            (
-                NodeKind::Symlink
-                | NodeKind::Dev
-                | NodeKind::CharDev
-                | NodeKind::Fifo
-                | NodeKind::Socket,
-                _,
-                _,
-            ) => {}
-        }
+            done
+        })
     }
 
-    fn missing(&mut self, kind: BlobKind, id: &BlobId, needed_by: &str) {
-        let why = format!("{needed_by} needs it, and no index names it");
-        self.find(FindingClass::Reference, format!("{} {id}", noun(kind)), why);
+    fn told(&mut self, told: Told) {
+        let summary = &mut self.summary;
+        summary.trees += told.trees;
+        summary.nodes += told.nodes;
+        summary.packs_read += told.packs;
+        summary.blobs_read += told.blobs;
+        summary.bytes_read += told.bytes;
+        if told.bytes > 0 {
+            self.cx.report(Step::Bytes(told.bytes));
+        }
+        told.findings.into_iter().for_each(|finding| self.tell(finding));
+    }
+}
+
+/// What failed, as a finding, unless the run is to stop.
+fn finding(class: FindingClass, what: &str, error: Error) -> Result<Finding> {
+    match error {
+        Error::Cancelled => Err(Error::Cancelled),
+        Error::Damaged { what, why } => Ok(Finding { class, what, why }),
+        other => Ok(Finding { class, what: what.to_owned(), why: chain(&other) }),
     }
 }
 
@@ -406,23 +390,6 @@ fn facts(table: &Table) -> Vec<PackFacts> {
         }
     }
     facts
-}
-
-/// A bit for every entry of the index.
-struct Bits(Vec<u64>);
-
-impl Bits {
-    fn of(len: usize) -> Self {
-        Self(vec![0; len.div_ceil(64)])
-    }
-
-    /// Sets a bit; true when it was not set.
-    fn set(&mut self, at: u32) -> bool {
-        let (word, bit) = (at as usize / 64, 1 << (at % 64));
-        let new = self.0[word] & bit == 0;
-        self.0[word] |= bit;
-        new
-    }
 }
 
 /// The message of an error and those of its causes.

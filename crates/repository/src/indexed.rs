@@ -60,6 +60,13 @@ impl Indexed {
         Ok(Arc::new(indexed))
     }
 
+    /// With no index file read: it knows no blob. For writing a few blobs that nobody has written before;
+    /// one that is stored already is stored a second time.
+    #[must_use]
+    pub fn unread(repository: Arc<Repository>) -> Arc<Self> {
+        Arc::new(Self::of(repository, Table::default()))
+    }
+
     /// Reads all index files; tells `each` about every pack that one of them names, and about every
     /// file that is damaged. What `each` fails with ends it.
     pub(crate) fn load_each(
@@ -102,9 +109,12 @@ impl Indexed {
             }
             Ok(())
         })?;
+        Ok(Self::of(repository, table))
+    }
+
+    fn of(repository: Arc<Repository>, table: Table) -> Self {
         let gear = Gear::of_polynomial(repository.polynomial().bits());
-        let index = SharedIndex::new(table);
-        Ok(Self { repository, gear, index, benches: Pool::default() })
+        Self { repository, gear, index: SharedIndex::new(table), benches: Pool::default() }
     }
 
     /// The repository.

@@ -11,7 +11,8 @@ use alidade_repository::index_file::{self, PackInIndex};
 use alidade_repository::key::{KeyFile, Opening};
 use alidade_repository::pack_header::{self, HeaderEntry};
 use alidade_repository::{
-    BlobId, BlobKind, Content, FileId, Finding, FindingClass, Node, NodeKind, Repository,
+    BlobId, BlobKind, CheckOptions, Content, Error, FileId, FileKind, Finding, FindingClass,
+    LockMode, LockOptions, Node, NodeKind, Repository,
 };
 use support::*;
 
@@ -152,7 +153,7 @@ fn a_damaged_index_is_named_and_what_it_named_is_missing() {
     assert_eq!(reference.what, format!("tree {}", stored.top));
     // Who wants to read or write is told instead of being given half an index.
     let loaded = alidade_repository::Indexed::load(stored.repository(), &cx());
-    assert!(matches!(loaded, Err(alidade_repository::Error::Damaged { .. })));
+    assert!(matches!(loaded, Err(Error::Damaged { .. })));
     fs::remove_file(&largest).unwrap();
     assert_eq!(stored.classes().0, [UnusedPack, Reference]);
 }
@@ -238,10 +239,35 @@ fn a_check_that_is_told_to_stop_stops() {
     let stored = Stored::new();
     let kit = alidade_testkit::TestCx::seeded(1);
     kit.cancel();
-    let options = alidade_repository::CheckOptions::new(true);
-    let stopped = stored.repository().check(kit.cx(), options, &mut |_| {});
-    assert!(matches!(stopped, Err(alidade_repository::Error::Cancelled)), "{stopped:?}");
+    let options = CheckOptions::new(true);
+    let stopped = stored.repository().check(kit.cx(), None, options, &mut |_| {});
+    assert!(matches!(stopped, Err(Error::Cancelled)), "{stopped:?}");
     assert!(load(&stored.repository()).contains(BlobKind::Data, &stored.blob));
+}
+
+#[test]
+fn a_check_whose_lock_does_not_hold_tells_nothing_of_what_it_read() {
+    let stored = Stored::new();
+    let kit = alidade_testkit::TestCx::seeded(1);
+    let (cx, repository) = (kit.cx(), stored.repository());
+    let pack = stored.pack(stored.data);
+    let damaged = fs::read(&pack).unwrap().iter().map(|byte| byte ^ 1).collect::<Vec<_>>();
+    fs::remove_file(&pack).unwrap();
+    fs::write(&pack, damaged).unwrap();
+    let options = LockOptions::new("here", "somebody");
+    for (read_data, lost) in [(false, false), (true, false), (true, true)] {
+        let lock = repository.lock_early(cx, LockMode::Shared, &options).unwrap();
+        if lost {
+            let id = lock.id().unwrap().to_string();
+            repository.store().remove(FileKind::Lock, &id).unwrap();
+        }
+        let mut found = 0;
+        let options = CheckOptions::new(read_data);
+        let checked = repository.check(cx, Some(&lock), options, &mut |_| found += 1);
+        assert_eq!(matches!(checked, Err(Error::LockLost)), lost, "{checked:?}");
+        assert_eq!(found > 0, read_data && !lost, "{found}");
+        drop(lock);
+    }
 }
 
 /// Puts a pack of one blob under a name of choice, and an index that names it; every MAC is right.

@@ -8,8 +8,8 @@ use alidade_entity::{Cx, Registry};
 use alidade_entity_host::FsType;
 use alidade_model::{EntityName, Host, ObjectId, Outcome, Status};
 use alidade_protect::{
-    Engine, EngineParts, Identity, Locking, ProtectOptions, RestoreOptions, Result, StoredSnapshot,
-    Wanted, Which,
+    Engine, EngineParts, Identity, Locking, Planning, ProtectOptions, RestoreOptions, Result,
+    StoredSnapshot, Wanted, Which,
 };
 use alidade_repository::{Kdf, KeyOptions, LocalStore, Password, Repository, Store};
 use std::time::Duration;
@@ -181,8 +181,8 @@ impl Lab {
             ..RestoreOptions::default()
         };
         run(async {
-            let planned = engine.plan_restore(stored, &how, false).await?;
-            engine.restore(&planned).await
+            let planned = engine.plan_restore(stored, &how, Planning::ToRun).await?;
+            engine.restore(planned).await
         })
     }
 

@@ -6,12 +6,15 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use alidade_entity::{Cancel, Cx};
-use alidade_model::{OmissionKind, Status};
-use alidade_testkit::Lab;
+use alidade_model::{Counts, OmissionKind, Status};
+use alidade_protect::{Planning, RestoreOptions};
+use alidade_repository::LockMode;
 use alidade_testkit::plug::{EtagTree, Node, Part};
 use alidade_testkit::tree::{Acl, Content, Dress, Fill, Limits, Listing, Make, Plan, Thing, plans};
+use alidade_testkit::{Lab, lab::run};
 use proptest::prelude::*;
 
 mod stored;
@@ -40,6 +43,51 @@ fn same(a: &Path, b: &Path) {
     let diff =
         Command::new("diff").arg("-r").arg("--no-dereference").arg(a).arg(b).output().unwrap();
     assert!(diff.status.success(), "{}", String::from_utf8_lossy(&diff.stdout));
+}
+
+#[test]
+fn a_plan_counts_what_will_be_restored_and_holds_its_lock_until_then() {
+    let lab = Lab::new(&cx());
+    lab.init().unwrap();
+    filled(&lab);
+    fs::create_dir(lab.source().join("empty")).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        lab.source().join("pipe"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    lab.protect().unwrap();
+    let (engine, stored) = (lab.engine().unwrap(), lab.latest().unwrap());
+    let whole = RestoreOptions {
+        target: lab.path("target").into_os_string().into_encoded_bytes(),
+        ..RestoreOptions::default()
+    };
+    let walked = RestoreOptions { exclude: vec!["no such name".to_owned()], ..whole.clone() };
+    let plan =
+        |how: &RestoreOptions, planning| run(engine.plan_restore(&stored, how, planning)).unwrap();
+    let alone = || {
+        let options = engine.lock_options(Duration::ZERO);
+        run(async { engine.repository().lock(&cx(), LockMode::Exclusive, &options) })
+    };
+    let (shown, counted) = (plan(&whole, Planning::ToShow), plan(&walked, Planning::ToShow));
+    assert_eq!((shown.counts, shown.bytes), (counted.counts, counted.bytes));
+    alone().unwrap().release().unwrap();
+    let held = plan(&whole, Planning::ToRun);
+    assert!(matches!(alone(), Err(alidade_repository::Error::Locked { .. })));
+    let restored = run(engine.restore(held)).unwrap();
+    alone().unwrap().release().unwrap();
+    let Counts { files, directories, symlinks, specials, .. } = restored.counts;
+    let of = shown.counts;
+    assert_eq!((files, directories), (of.files, of.directories));
+    assert_eq!((symlinks, specials), (of.symlinks, of.specials));
+    assert_eq!(restored.bytes.total, shown.bytes);
+    assert!(files > 0 && directories > 0 && symlinks > 0 && specials > 0, "{of:?}");
+    let beside = lab.path("beside").into_os_string().into_encoded_bytes();
+    let unheld = plan(&RestoreOptions { target: beside, ..whole }, Planning::ToShow);
+    assert_eq!(run(engine.restore(unheld)).unwrap().status, Status::Done);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use alidade_model::{Outcome, encode_object};
-use alidade_protect::{CountsDoc, OutcomeDoc, RestoreOptions, RestorePlanned};
+use alidade_protect::{CountsDoc, OutcomeDoc, Planning, RestoreOptions, RestorePlanned};
 use clap::Args;
 use serde::Serialize;
 
@@ -57,7 +57,7 @@ struct PlanDoc {
     include: Vec<String>,
     exclude: Vec<String>,
     steps: Vec<String>,
-    counts: Option<CountsDoc>,
+    counts: CountsDoc,
     bytes: u64,
 }
 
@@ -75,8 +75,8 @@ impl Restore {
             read_back: self.read_back,
             sparse_zeros: self.sparse,
         };
-        // Counted always: the bar of the copy needs to know how much there is.
-        let planned = opened.engine.plan_restore(&found.stored, &options, true).await;
+        let planning = if self.plan { Planning::ToShow } else { Planning::ToRun };
+        let planned = opened.engine.plan_restore(&found.stored, &options, planning).await;
         let planned = planned.map_err(|error| app.explain(&error))?;
         if self.plan {
             opened.ticker.stop();
@@ -85,9 +85,8 @@ impl Restore {
         if !app.out.is_json() {
             app.out.note(&plan_text(app, &planned).join("\n"))?;
         }
-        let entries = planned.counts.as_ref().map_or(0, alidade_model::Counts::entries);
-        opened.ticker.begin("restore", entries, planned.bytes);
-        let outcome = opened.engine.restore(&planned).await;
+        opened.ticker.begin("restore", planned.counts.entries(), planned.bytes);
+        let outcome = opened.engine.restore(planned).await;
         opened.ticker.stop();
         let outcome = outcome.map_err(|error| app.explain(&error))?;
         self.print(app, &outcome)
@@ -119,7 +118,7 @@ fn print_plan(app: &App, planned: &RestorePlanned) -> Result<Code> {
             include: options.include.clone(),
             exclude: options.exclude.clone(),
             steps: planned.steps.clone(),
-            counts: planned.counts.as_ref().map(document::counts),
+            counts: document::counts(&planned.counts),
             bytes: planned.bytes,
         })?;
         return Ok(Code::Done);
@@ -135,10 +134,8 @@ fn plan_text(app: &App, planned: &RestorePlanned) -> Vec<String> {
     rows.extend(labelled("only", options.only.iter().map(|path| safe(path)).collect()));
     rows.extend(labelled("include", options.include.iter().map(|text| safe_line(text)).collect()));
     rows.extend(labelled("exclude", options.exclude.iter().map(|text| safe_line(text)).collect()));
-    if let Some(counts) = &planned.counts {
-        rows.extend(count_rows(counts));
-        rows.push(("bytes", human(planned.bytes)));
-    }
+    rows.extend(count_rows(&planned.counts));
+    rows.push(("bytes", human(planned.bytes)));
     rows.extend(labelled("steps", planned.steps.iter().map(|step| safe_line(step)).collect()));
     let mut lines = vec![format!("plan to restore {}", planned.from.entity_id())];
     lines.extend(sheet_lines(&rows));

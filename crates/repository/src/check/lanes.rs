@@ -12,6 +12,7 @@ use zstd::bulk::Decompressor;
 
 use super::packs::{Reading, header, told};
 use crate::compress::decompress_behind;
+use crate::crypto::IV_LEN;
 use crate::hash::sha256_many;
 use crate::pack_header::HeaderEntry;
 use crate::writer::no_zstd;
@@ -34,9 +35,9 @@ pub(super) struct Lanes<'a> {
     /// Buffers of packs that are done.
     spare: Vec<Vec<u8>>,
     decompressor: Decompressor<'static>,
-    /// Blobs that are hashed together, and which they should be.
-    plain: Vec<u8>,
+    /// Blobs that are hashed together, and what was decompressed of them.
     opened: Vec<Opened>,
+    plain: Vec<u8>,
 }
 
 /// A pack, up to somewhere.
@@ -54,11 +55,18 @@ struct Lane {
     is_lost: bool,
 }
 
-/// A blob in `plain`.
+/// A blob that was opened.
 struct Opened {
     lane: usize,
     id: BlobId,
-    place: Range<usize>,
+    place: Place,
+}
+
+/// Where the content of a blob is.
+enum Place {
+    /// Among the bytes of its lane: it is not compressed.
+    Lane(Range<usize>),
+    Plain(Range<usize>),
 }
 
 impl<'a> Lanes<'a> {
@@ -94,12 +102,11 @@ impl<'a> Lanes<'a> {
     pub(super) fn step(&mut self) -> Result<Vec<Reading>> {
         let mut room = STEPS;
         for lane in &mut self.lanes {
-            lane.bytes.clear();
             lane.blobs = lane.next..lane.next;
-            if room > 0 {
-                lane.read(self.indexed)?;
-                room = room.saturating_sub(lane.bytes.len());
-            }
+            // Memory that is kept need not be made zero again.
+            let len = if room > 0 { lane.read(self.indexed)? } else { 0 };
+            lane.bytes.truncate(len);
+            room = room.saturating_sub(len);
         }
         let mut streams: Vec<_> =
             self.lanes.iter_mut().map(|lane| (&mut lane.hash, lane.bytes.as_slice())).collect();
@@ -121,14 +128,16 @@ impl<'a> Lanes<'a> {
 
     /// Opens the blobs of a step where they lie, and looks at what follows the last of a pack.
     fn open(&mut self, number: usize) -> Result<()> {
-        let mut bytes = std::mem::take(&mut self.lanes[number].bytes);
         let mut from = 0;
         for at in self.lanes[number].blobs.clone() {
             self.cx.check()?;
             let blob = self.lanes[number].reading.blobs[at];
             let to = from + blob.len as usize;
-            if let Err(why) = self.open_blob(number, &blob, &mut bytes[from..to]) {
-                self.lanes[number].reading.whys.push(format!("blob {}: {why}", blob.id));
+            match self.open_blob(number, &blob, from..to) {
+                Ok(place) => self.opened.push(Opened { lane: number, id: blob.id, place }),
+                Err(why) => {
+                    self.lanes[number].reading.whys.push(format!("blob {}: {why}", blob.id));
+                }
             }
             from = to;
             if self.plain.len() >= FILL {
@@ -137,9 +146,8 @@ impl<'a> Lanes<'a> {
         }
         let lane = &mut self.lanes[number];
         if lane.is_done() && !lane.is_lost {
-            lane.finish(self.indexed, &bytes[from..]);
+            lane.finish(self.indexed, from);
         }
-        lane.bytes = bytes;
         Ok(())
     }
 
@@ -147,31 +155,34 @@ impl<'a> Lanes<'a> {
         &mut self,
         lane: usize,
         blob: &HeaderEntry,
-        sealed: &mut [u8],
-    ) -> std::result::Result<(), String> {
+        sealed: Range<usize>,
+    ) -> std::result::Result<Place, String> {
+        let begins = sealed.start;
+        let sealed = &mut self.lanes[lane].bytes[sealed];
         let key = self.indexed.repository().files().key();
         let payload = key.open_in_place(sealed).map_err(|error| error.to_string())?;
+        let Some(len) = blob.plain_len else {
+            let from = begins + IV_LEN;
+            return Ok(Place::Lane(from..from + payload.len()));
+        };
         let begin = self.plain.len();
-        match blob.plain_len {
-            None => self.plain.extend_from_slice(payload),
-            Some(len) => {
-                let (decompressor, plain) = (&mut self.decompressor, &mut self.plain);
-                let done = decompress_behind(decompressor, payload, len as usize, plain);
-                if let Err(error) = done {
-                    self.plain.truncate(begin);
-                    return Err(format!("its compressed content is damaged: {error}"));
-                }
-            }
+        let (decompressor, plain) = (&mut self.decompressor, &mut self.plain);
+        if let Err(error) = decompress_behind(decompressor, payload, len as usize, plain) {
+            plain.truncate(begin);
+            return Err(format!("its compressed content is damaged: {error}"));
         }
-        self.opened.push(Opened { lane, id: blob.id, place: begin..self.plain.len() });
-        Ok(())
+        Ok(Place::Plain(begin..self.plain.len()))
     }
 
     /// Hashes the blobs that were opened, and compares.
     fn compare(&mut self) {
-        let contents: Vec<&[u8]> =
-            self.opened.iter().map(|blob| &self.plain[blob.place.clone()]).collect();
-        for (blob, hash) in self.opened.iter().zip(sha256_many(&contents, &mut [])) {
+        let content = |blob: &Opened| match &blob.place {
+            Place::Lane(range) => &self.lanes[blob.lane].bytes[range.clone()],
+            Place::Plain(range) => &self.plain[range.clone()],
+        };
+        let contents: Vec<&[u8]> = self.opened.iter().map(content).collect();
+        let hashes = sha256_many(&contents, &mut []);
+        for (blob, hash) in self.opened.iter().zip(hashes) {
             let reading = &mut self.lanes[blob.lane].reading;
             if blob.id.0 == hash {
                 reading.whole += 1;
@@ -190,8 +201,8 @@ impl Lane {
         self.is_lost || self.at == self.reading.len
     }
 
-    /// Reads the next blobs, and what follows the last one with it.
-    fn read(&mut self, indexed: &Indexed) -> Result<()> {
+    /// Reads the next blobs, and what follows the last one with it; returns how many bytes that are.
+    fn read(&mut self, indexed: &Indexed) -> Result<usize> {
         let blobs = &self.reading.blobs;
         let mut to = self.at;
         while let Some(blob) = blobs.get(self.next).filter(|_| to - self.at < STEP) {
@@ -202,22 +213,28 @@ impl Lane {
         if self.next == blobs.len() {
             to = self.reading.len;
         }
-        self.bytes.resize(usize::try_from(to - self.at).unwrap_or(0), 0);
+        let len = usize::try_from(to - self.at).unwrap_or(0);
+        if self.bytes.len() < len {
+            self.bytes.resize(len, 0);
+        }
         let (store, pack) = (indexed.repository().store(), self.reading.pack.to_string());
-        match store.read_at(FileKind::Pack, &pack, self.at, &mut self.bytes) {
-            Ok(()) => self.at = to,
+        match store.read_at(FileKind::Pack, &pack, self.at, &mut self.bytes[..len]) {
+            Ok(()) => {
+                self.at = to;
+                Ok(len)
+            }
             Err(error) => {
                 told(Err(io::Error::other(error)), &mut self.reading.whys)?;
-                self.bytes.clear();
                 self.blobs.end = self.blobs.start;
                 self.is_lost = true;
+                Ok(0)
             }
         }
-        Ok(())
     }
 
-    /// All of it was read: compares its hash and what its header says.
-    fn finish(&mut self, indexed: &Indexed, rest: &[u8]) {
+    /// All of it was read: compares its hash, and what its header says, which lies behind the blobs.
+    fn finish(&mut self, indexed: &Indexed, behind: usize) {
+        let rest = &self.bytes[behind..];
         let Reading { pack, len, blobs, whys, .. } = &mut self.reading;
         let hash = FileId(self.hash.clone().finish());
         if hash != *pack {

@@ -1,15 +1,16 @@
 //! Every byte of every pack.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use alidade_entity::{Cx, Step};
+use alidade_entity::Cx;
 use sha2::{Digest, Sha256};
 use zstd::bulk::Decompressor;
 
 use super::lanes::Lanes;
-use super::{Check, Finding, FindingClass, PackFacts};
+use super::{Finding, FindingClass, PackFacts, Told};
 use crate::compress::decompress;
 use crate::crypto::MasterKey;
 use crate::pack_header::{self, HeaderEntry, LENGTH_LEN};
@@ -22,68 +23,47 @@ const HELD: u32 = 8 << 20;
 /// What follows the blobs of a pack is no longer, or it is read as a stream.
 const MAX_REST: u64 = 2 << 20;
 
-/// What a thread says about a pack it has read.
-struct PackRead {
-    findings: Vec<Finding>,
-    blobs: u64,
-    bytes: u64,
+/// Which packs are read, by several threads.
+pub(super) struct Packs<'a> {
+    reader: PackReader<'a>,
+    /// The blobs of all packs, by pack and offset, and where the blobs of each pack lie among them.
+    blobs: Vec<u32>,
+    packs: Vec<Range<usize>>,
+    next: AtomicUsize,
+    /// Bytes of these packs.
+    pub(super) bytes: u64,
 }
 
-impl Check<'_> {
-    /// Reads all packs that are there.
-    pub(super) fn read_packs(
-        &mut self,
-        indexed: &Indexed,
-        listed: &[PackFacts],
-        parallel: usize,
-    ) -> Result<()> {
-        let cx = self.cx;
-        cx.report(Step::Phase("data"));
-        let bytes = listed.iter().filter_map(|fact| fact.actual).sum();
-        cx.report(Step::Expect { entries: 0, bytes });
-        let order = in_pack_order(indexed);
-        let by_pack: Vec<&[u32]> = {
-            let table = indexed.index().read();
-            order.chunk_by(|a, b| table.pack_of(*a) == table.pack_of(*b)).collect()
-        };
-        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let (sender, receiver) = crossbeam_channel::bounded(16);
-        std::thread::scope(|scope| {
-            for _ in 0..parallel.max(1) {
-                let (sender, next, stop, by_pack) = (sender.clone(), &next, &stop, &by_pack);
-                scope.spawn(move || {
-                    let packs = || by_pack.get(next.fetch_add(1, Ordering::Relaxed)).copied();
-                    let mut tell = |read: PackRead| {
-                        // The other end is gone only when the check has ended.
-                        sender.send(Ok(read)).is_ok() && !stop.load(Ordering::Relaxed)
-                    };
-                    let reader = PackReader { cx, indexed, listed };
-                    if let Err(error) = reader.read_all(packs, &mut tell) {
-                        drop(sender.send(Err(error)));
-                    }
-                });
-            }
-            drop(sender);
-            let mut done = Ok(());
-            for read in &receiver {
-                match read {
-                    Ok(read) => self.pack_read(read),
-                    Err(error) => {
-                        stop.store(true, Ordering::Relaxed);
-                        done = Err(error);
-                    }
-                }
-            }
-            done
-        })
+impl<'a> Packs<'a> {
+    /// All that are there; none when they are not to be read.
+    pub(super) fn of(
+        cx: &'a Cx,
+        indexed: &'a Indexed,
+        listed: &'a [PackFacts],
+        wanted: bool,
+    ) -> Self {
+        let blobs = if wanted { in_pack_order(indexed) } else { Vec::new() };
+        let table = indexed.index().read();
+        let mut end = 0;
+        let packs = blobs.chunk_by(|a, b| table.pack_of(*a) == table.pack_of(*b)).map(|pack| {
+            let begin = end;
+            end += pack.len();
+            begin..end
+        });
+        let packs = packs.collect();
+        drop(table);
+        let bytes = listed.iter().filter_map(|fact| fact.actual).filter(|_| wanted).sum();
+        let reader = PackReader { cx, indexed, listed };
+        Self { reader, blobs, packs, next: AtomicUsize::new(0), bytes }
     }
 
-    fn pack_read(&mut self, read: PackRead) {
-        self.summary.packs_read += u64::from(read.bytes > 0);
-        self.summary.blobs_read += read.blobs;
-        self.summary.bytes_read += read.bytes;
-        self.cx.report(Step::Bytes(read.bytes));
-        read.findings.into_iter().for_each(|finding| self.tell(finding));
+    /// Reads packs until there are no more, or `tell` says no.
+    pub(super) fn read(&self, tell: &mut impl FnMut(Told) -> bool) -> Result<()> {
+        let next = || {
+            let pack = self.packs.get(self.next.fetch_add(1, Ordering::Relaxed))?;
+            Some(&self.blobs[pack.clone()])
+        };
+        self.reader.read_all(next, tell)
     }
 }
 
@@ -119,7 +99,7 @@ impl PackReader<'_> {
     fn read_all<'p>(
         self,
         mut next: impl FnMut() -> Option<&'p [u32]>,
-        tell: &mut impl FnMut(PackRead) -> bool,
+        tell: &mut impl FnMut(Told) -> bool,
     ) -> Result<()> {
         let mut lanes = Lanes::new(self.cx, self.indexed)?;
         let mut alone = None;
@@ -134,7 +114,7 @@ impl PackReader<'_> {
                 let decompressor = alone.get_or_insert(Decompressor::new().map_err(no_zstd)?);
                 let read = self.read_streamed(decompressor, &mut reading);
                 told(read, &mut reading.whys)?;
-                if !tell(reading.into_read()) {
+                if !tell(reading.into_told()) {
                     return Ok(());
                 }
             }
@@ -143,7 +123,7 @@ impl PackReader<'_> {
                 return Ok(());
             }
             for reading in lanes.step()? {
-                if !tell(reading.into_read()) {
+                if !tell(reading.into_told()) {
                     return Ok(());
                 }
             }
@@ -254,12 +234,13 @@ impl Reading {
         blobs && (at..=at + MAX_REST).contains(&self.len)
     }
 
-    fn into_read(self) -> PackRead {
+    fn into_told(self) -> Told {
         let what = format!("pack {}", self.pack);
         let class = FindingClass::PackContent;
         let findings =
             self.whys.into_iter().map(|why| Finding { class, what: what.clone(), why }).collect();
-        PackRead { findings, blobs: self.whole, bytes: self.len }
+        let packs = u64::from(self.len > 0);
+        Told { findings, packs, blobs: self.whole, bytes: self.len, ..Told::default() }
     }
 }
 
