@@ -22,6 +22,7 @@ mod slots;
 mod tally;
 mod target;
 mod walk;
+mod workdir;
 
 pub use entity::{FsEntity, FsType};
 pub use walk::Limits;

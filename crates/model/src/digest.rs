@@ -67,30 +67,49 @@ impl ContentDigest {
 
     /// Adds an entry: a directory before its entries, anything else once.
     pub fn enter(&mut self, entry: &Entry) {
+        let mut words = Vec::with_capacity(256);
+        Self::describe(entry, &mut words);
+        self.described(&words);
+    }
+
+    /// Appends to `out` what [`Self::enter`] adds for an entry, to be added later.
+    pub fn describe(entry: &Entry, out: &mut Vec<u8>) {
         let meta = &entry.metadata;
-        self.field(b"+");
-        self.field(&entry.name);
-        self.field(meta.kind.word().as_bytes());
-        self.number(u64::from(meta.mode));
-        self.number(u64::from(meta.uid));
-        self.number(u64::from(meta.gid));
-        self.time(meta.mtime);
+        field(out, b"+");
+        field(out, &entry.name);
+        field(out, meta.kind.word().as_bytes());
+        number(out, u64::from(meta.mode));
+        number(out, u64::from(meta.uid));
+        number(out, u64::from(meta.gid));
+        time(out, meta.mtime);
         match meta.kind {
-            Kind::File => self.number(meta.size),
-            Kind::Symlink => self.field(&meta.link_target),
-            Kind::BlockDevice | Kind::CharDevice => self.number(meta.rdev),
+            Kind::File => number(out, meta.size),
+            Kind::Symlink => field(out, &meta.link_target),
+            Kind::BlockDevice | Kind::CharDevice => number(out, meta.rdev),
             Kind::Directory | Kind::Fifo | Kind::Socket => {}
         }
-        self.number(meta.xattrs.len() as u64);
+        number(out, meta.xattrs.len() as u64);
         for xattr in &meta.xattrs {
-            self.field(&xattr.name);
-            self.field(&xattr.value);
+            field(out, &xattr.name);
+            field(out, &xattr.value);
         }
+    }
+
+    /// Appends to `out` what [`Self::blobs`] adds.
+    pub fn describe_blobs(count: u64, out: &mut Vec<u8>) {
+        number(out, count);
+    }
+
+    /// Adds what was described.
+    pub fn described(&mut self, words: &[u8]) {
+        self.hash.update(words);
     }
 
     /// Adds the number of blobs of the file just entered; [`Self::blob`] follows for each.
     pub fn blobs(&mut self, count: u64) {
-        self.number(count);
+        let mut words = Vec::new();
+        number(&mut words, count);
+        self.hash.update(&words);
     }
 
     /// Adds one blob id of the file just entered.
@@ -100,7 +119,9 @@ impl ContentDigest {
 
     /// Closes the directory entered last that is still open.
     pub fn leave(&mut self) {
-        self.field(b"-");
+        let mut words = Vec::new();
+        field(&mut words, b"-");
+        self.hash.update(&words);
     }
 
     /// The digest of all that was added.
@@ -108,18 +129,48 @@ impl ContentDigest {
     pub fn finish(self) -> Digest {
         Digest(self.hash.finalize().into())
     }
+}
 
-    fn field(&mut self, bytes: &[u8]) {
-        self.hash.update((bytes.len() as u64).to_le_bytes());
-        self.hash.update(bytes);
+fn field(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn number(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0; 20];
+    field(out, decimal(number, &mut digits));
+}
+
+fn time(out: &mut Vec<u8>, time: Time) {
+    let (mut seconds, mut nanos) = ([0; 20], [b'0'; 9]);
+    let seconds = decimal(time.seconds.unsigned_abs(), &mut seconds);
+    let minus: &[u8] = if time.seconds < 0 { b"-" } else { b"" };
+    let mut digits = [0; 20];
+    let fraction = decimal(u64::from(time.nanos), &mut digits);
+    let fraction = match nanos.len().checked_sub(fraction.len()) {
+        Some(zeros) => {
+            nanos[zeros..].copy_from_slice(fraction);
+            &nanos[..]
+        }
+        None => fraction,
+    };
+    let len = minus.len() + seconds.len() + 1 + fraction.len();
+    out.extend_from_slice(&(len as u64).to_le_bytes());
+    for part in [minus, seconds, b".", fraction] {
+        out.extend_from_slice(part);
     }
+}
 
-    fn number(&mut self, number: u64) {
-        self.field(number.to_string().as_bytes());
-    }
-
-    fn time(&mut self, time: Time) {
-        self.field(time.to_string().as_bytes());
+/// The digits of a number, at the end of `digits`.
+fn decimal(number: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let (mut at, mut rest) = (digits.len(), number);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return &digits[at..];
+        }
     }
 }
 
@@ -161,6 +212,27 @@ mod tests {
         }
         assert_eq!(digest_of(|e| e.metadata.atime.seconds = 1), plain);
         assert_eq!(digest_of(|e| e.metadata.inode = 1), plain);
+    }
+
+    #[test]
+    fn numbers_and_times_are_described_as_they_are_printed() {
+        let text = |what: String| {
+            let mut words = (what.len() as u64).to_le_bytes().to_vec();
+            words.extend_from_slice(what.as_bytes());
+            words
+        };
+        for at in [0, 1, 9, 10, 1_795_264_587, u64::MAX] {
+            let mut words = Vec::new();
+            number(&mut words, at);
+            assert_eq!(words, text(at.to_string()));
+        }
+        for seconds in [0, -1, 7, i64::MIN, i64::MAX] {
+            for nanos in [0, 1, 120_000_000, 999_999_999, 1_000_000_000, u32::MAX] {
+                let (mut words, at) = (Vec::new(), Time::new(seconds, nanos));
+                time(&mut words, at);
+                assert_eq!(words, text(at.to_string()));
+            }
+        }
     }
 
     #[test]

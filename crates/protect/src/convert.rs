@@ -1,7 +1,7 @@
 //! Entries of the sockets and nodes of the repository: the same things in two words.
 
-use alidade_model::{Entry, Kind, Metadata, Version, Xattr};
-use alidade_repository::{Node, NodeKind};
+use alidade_model::{Entry, Kind, Metadata, Time, Version, Xattr};
+use alidade_repository::{Node, NodeHead, NodeKind};
 
 // Go's `fs.FileMode` bits, as the format stores them.
 const GO_DIR: u32 = 1 << 31;
@@ -16,6 +16,9 @@ const GO_STICKY: u32 = 1 << 20;
 
 /// The key of `generic_attributes` under which a version that is not a stat tuple is kept.
 const MARKER: &str = "alidade.version";
+
+/// Seconds since 1970 that the format's times hold: the years 1 to 9999.
+const TIMES: std::ops::Range<i64> = -62_135_596_800..253_402_300_800;
 
 /// The node of an entry, without content and subtree, and the names of the extended attributes that the
 /// format cannot hold: those that are not text.
@@ -48,6 +51,56 @@ pub(crate) fn node_of(entry: &Entry) -> (Node, Vec<Vec<u8>>) {
         node.generic.push((MARKER.to_owned(), format!("\"{hex}\"")));
     }
     (node, lost)
+}
+
+/// Appends the head of an entry's node to `out`. `None` when the node does not say all of the entry, or
+/// says it so that it would not read back: then it can be compared with no stored one.
+pub(crate) fn head_of(entry: &Entry, out: &mut Vec<u8>) -> Option<()> {
+    let meta = &entry.metadata;
+    let reads_back = |time: Time| TIMES.contains(&time.seconds) && time.nanos < 1_000_000_000;
+    if ![meta.mtime, meta.atime, meta.ctime].into_iter().all(reads_back) {
+        return None;
+    }
+    if !meta.xattrs.is_empty() || matches!(entry.version, Version::Marker(_)) {
+        let (node, lost) = node_of(entry);
+        return lost.is_empty().then(|| NodeHead::from(&node).encode(out));
+    }
+    let head = NodeHead {
+        name: &entry.name,
+        kind: word_of(meta.kind),
+        mode: go_mode(meta.kind, meta.mode),
+        mtime: meta.mtime,
+        atime: meta.atime,
+        ctime: meta.ctime,
+        uid: meta.uid,
+        gid: meta.gid,
+        user: &meta.user,
+        group: &meta.group,
+        inode: meta.inode,
+        device_id: meta.device,
+        size: meta.size,
+        links: meta.links,
+        link_target: &meta.link_target,
+        xattrs: &[],
+        generic: &[],
+        device: meta.rdev,
+    };
+    head.encode(out);
+    Some(())
+}
+
+/// What the node of an entry says about the version of its content: [`version_of`] of that node.
+pub(crate) fn stored_version(entry: &Entry) -> Version {
+    let meta = &entry.metadata;
+    match &entry.version {
+        marker @ Version::Marker(_) => marker.clone(),
+        Version::Stat { .. } | Version::Unknown => Version::Stat {
+            size: meta.size,
+            mtime: meta.mtime,
+            ctime: meta.ctime,
+            inode: (meta.inode != 0).then_some(meta.inode),
+        },
+    }
 }
 
 /// The entry of a node; `None` for a kind of node that no entry stands for.
@@ -126,6 +179,18 @@ fn kind_of(kind: Kind) -> NodeKind {
     }
 }
 
+fn word_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::File => "file",
+        Kind::Directory => "dir",
+        Kind::Symlink => "symlink",
+        Kind::BlockDevice => "dev",
+        Kind::CharDevice => "chardev",
+        Kind::Fifo => "fifo",
+        Kind::Socket => "socket",
+    }
+}
+
 fn go_mode(kind: Kind, mode: u32) -> u32 {
     let of_kind = match kind {
         Kind::File => 0,
@@ -152,7 +217,6 @@ fn posix_mode(go: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alidade_model::Time;
 
     #[test]
     fn every_kind_and_mode_survives_the_node_form() {
@@ -169,7 +233,9 @@ mod tests {
                 let mut metadata = Metadata::of(kind, mode);
                 metadata.mtime = Time::new(-5, 7);
                 metadata.inode = 9;
-                metadata.xattrs = vec![Xattr { name: b"user.a".to_vec(), value: vec![0, 255] }];
+                if mode != 0o644 {
+                    metadata.xattrs = vec![Xattr { name: b"user.a".to_vec(), value: vec![0, 255] }];
+                }
                 let version = Version::Stat {
                     size: 0,
                     mtime: metadata.mtime,
@@ -179,6 +245,11 @@ mod tests {
                 let entry = Entry { name: vec![0xff, b'a'], metadata, version };
                 let (node, lost) = node_of(&entry);
                 assert!(lost.is_empty());
+                let (mut head, mut same) = (Vec::new(), Vec::new());
+                NodeHead::from(&node).encode(&mut head);
+                assert_eq!(head_of(&entry, &mut same), Some(()));
+                assert_eq!(head, same);
+                assert_eq!(stored_version(&entry), version_of(&node));
                 assert_eq!(entry_of(&node), Some(entry));
             }
         }
@@ -192,6 +263,8 @@ mod tests {
             Entry { name: b"k".to_vec(), metadata, version: Version::Marker(vec![1, 0xab]) };
         let (node, lost) = node_of(&entry);
         assert_eq!(lost, vec![vec![b'u', 0xfe]]);
+        assert_eq!(head_of(&entry, &mut Vec::new()), None);
+        assert_eq!(stored_version(&entry), version_of(&node));
         assert_eq!(version_of(&node), Version::Marker(vec![1, 0xab]));
     }
 }

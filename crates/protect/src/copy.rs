@@ -21,7 +21,7 @@ const WINDOW_VISITS: usize = 4096;
 /// The memory those may take together, about, for each worker.
 const WINDOW_BYTES: usize = 4 << 20;
 /// Steps the walk may be ahead of what is announced, of some hundreds of visits each.
-const STEPS: usize = 4;
+const STEPS: usize = 8;
 /// Small files are carried together, up to so many and so many bytes.
 const BATCH_FILES: usize = 256;
 const BATCH_BYTES: u64 = 16 << 20;
@@ -98,8 +98,9 @@ pub(crate) fn copy_tree(
         };
         let trail = source.trail().to_vec();
         let (steps, walked) = bounded(STEPS);
-        scope.spawn(move || walk(cx, source, &steps));
-        let copied = driver.run(&trail, walked);
+        let (used, again) = bounded(STEPS);
+        scope.spawn(move || walk(cx, source, &steps, &again));
+        let copied = driver.run(&trail, (walked, &used));
         stop.store(copied.is_err(), Ordering::Relaxed);
         copied
     })?;
@@ -107,11 +108,21 @@ pub(crate) fn copy_tree(
     Ok(copied)
 }
 
-/// Walks, ahead of what is announced.
-fn walk(cx: &Cx, source: &mut dyn TreeSource, steps: &Sender<Result<Vec<Visit>>>) {
+/// A step of a walk.
+type Walked = Receiver<Result<Vec<Visit>>>;
+
+/// Walks, ahead of what is announced. What was announced comes back `again`: memory that was taken here is
+/// given back here, and does not wander from thread to thread.
+fn walk(
+    cx: &Cx,
+    source: &mut dyn TreeSource,
+    steps: &Sender<Result<Vec<Visit>>>,
+    again: &Receiver<Vec<Visit>>,
+) {
     let mut more = true;
     while more {
-        let mut visits = Vec::new();
+        let mut visits = again.try_recv().unwrap_or_default();
+        visits.clear();
         let step = cx.check().and_then(|()| source.next(cx, &mut visits)).map(|goes_on| {
             more = goes_on;
             visits
@@ -149,19 +160,26 @@ struct Driver<'a> {
 }
 
 impl Driver<'_> {
-    fn run(mut self, trail: &[Entry], walked: Receiver<Result<Vec<Visit>>>) -> Result<Copied> {
+    fn run(
+        mut self,
+        trail: &[Entry],
+        (walked, used): (Walked, &Sender<Vec<Visit>>),
+    ) -> Result<Copied> {
         for entry in trail {
             self.enter(entry, false)?;
         }
         for step in walked {
             self.cx.check()?;
-            for visit in step? {
+            let mut visits = step?;
+            for visit in &mut visits {
                 self.visit(visit)?;
                 self.settle_ready()?;
                 while self.window.len() >= self.room.0 || self.bytes >= self.room.1 {
                     self.wait()?;
                 }
             }
+            // When the walk has enough of them, or has ended, this one is of no use.
+            drop(used.try_send(visits));
         }
         for _ in trail {
             self.leave()?;
@@ -176,19 +194,32 @@ impl Driver<'_> {
         Ok(self.copied)
     }
 
-    fn visit(&mut self, visit: Visit) -> Result<()> {
+    /// Announces a visit, and takes out of it what is needed for longer.
+    fn visit(&mut self, visit: &mut Visit) -> Result<()> {
         match visit {
-            Visit::Enter(entry) => self.enter(&entry, true),
+            Visit::Enter(entry) => self.enter(entry, true),
             Visit::Leave => self.leave(),
             Visit::Leaf(entry) => {
                 let no = self.number();
-                self.begin(no, &entry)?;
-                self.push(no, &entry, false, true);
+                self.begin(no, entry)?;
+                self.push(no, entry, false, true);
                 Ok(())
             }
-            Visit::File(entry, file) => self.file(&entry, file),
+            Visit::File(entry, _) => {
+                let no = self.number();
+                let want = self.begin(no, entry)?;
+                self.push(no, entry, want != Want::Nothing, true);
+                if want == Want::Nothing {
+                    self.cx.report(Step::Bytes(entry.metadata.size));
+                    return Ok(());
+                }
+                match std::mem::replace(visit, Visit::Leave) {
+                    Visit::File(entry, file) => self.file((no, want), &entry, file),
+                    _ => Ok(()),
+                }
+            }
             Visit::Omit(omission) => {
-                self.window.push_back(Pending::Omit(omission));
+                self.window.push_back(Pending::Omit(omission.clone()));
                 Ok(())
             }
         }
@@ -215,14 +246,13 @@ impl Driver<'_> {
         self.settle_ready()
     }
 
-    fn file(&mut self, entry: &Entry, file: Box<dyn OpenFile>) -> Result<()> {
-        let no = self.number();
-        let want = self.begin(no, entry)?;
-        self.push(no, entry, want != Want::Nothing, true);
-        if want == Want::Nothing {
-            self.cx.report(Step::Bytes(entry.metadata.size));
-            return Ok(());
-        }
+    /// Has the content of a file carried.
+    fn file(
+        &mut self,
+        (no, want): (EntryNo, Want),
+        entry: &Entry,
+        file: Box<dyn OpenFile>,
+    ) -> Result<()> {
         let mut path = self.path.clone();
         path.push(b'/');
         path.extend_from_slice(&entry.name);
@@ -331,13 +361,14 @@ impl Driver<'_> {
                 Pending::Leave(no) => self.sink.leave(self.cx, no)?,
                 Pending::Omit(omission) => self.omit(omission)?,
                 Pending::Entry(waiting) => {
-                    let fate = match (waiting.carried, self.fates.remove(&waiting.no)) {
-                        (false, _) => Fate::Whole(Verdict::Steady),
-                        (true, Some(fate)) => fate,
-                        (true, None) => {
-                            self.window.push_front(Pending::Entry(waiting));
-                            return Ok(());
-                        }
+                    let fate = if waiting.carried {
+                        self.fates.remove(&waiting.no)
+                    } else {
+                        Some(Fate::Whole(Verdict::Steady))
+                    };
+                    let Some(fate) = fate else {
+                        self.window.push_front(Pending::Entry(waiting));
+                        return Ok(());
                     };
                     self.settle(&waiting, fate)?;
                 }

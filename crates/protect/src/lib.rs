@@ -6,6 +6,7 @@
 //!
 //! Start at [`Engine`]; the data path is `copy`, its ends are `stored_sink` and `stored_source`.
 
+mod announced;
 mod base;
 mod browse;
 mod carry;

@@ -14,8 +14,7 @@ use alidade_repository::{
     BlobId, Compression, Indexed, Lock, Node, Snapshot, Summary, Writer, WriterOptions,
 };
 
-use crate::base::{Base, BaseHoles};
-use crate::convert::version_of;
+use crate::base::{Base, BaseHoles, Found};
 use crate::copy::{Copied, copy_tree};
 use crate::identity::{StoredSnapshot, is_within, stored_path, tags};
 use crate::listing::{Wanted, Which};
@@ -303,7 +302,7 @@ struct Surveyor<'a> {
 }
 
 impl Surveyor<'_> {
-    fn find(&mut self, entry: &Entry) -> Option<Node> {
+    fn find(&mut self, entry: &Entry) -> Found {
         self.next += 1;
         let place = Place { no: EntryNo(self.next), parent: self.open.last().copied() };
         self.base.find(self.cx, place, entry)
@@ -334,7 +333,7 @@ impl Surveyor<'_> {
                 let counts = &mut self.survey.counts;
                 counts.files += 1;
                 self.survey.bytes += size;
-                let same = found.as_ref().map(|node| entry.version.matches(&version_of(node)));
+                let same = found.version(&entry).map(|version| entry.version.matches(&version));
                 match same {
                     Some(true) => counts.unchanged += 1,
                     Some(false) => counts.changed += 1,

@@ -10,10 +10,13 @@ use alidade_entity::{
 use alidade_model::{
     Checks, ContentDigest, Counts, Entry, Hole, Kind, Metadata, Omission, OmissionKind, Omissions,
 };
-use alidade_repository::{BlobId, BlobKind, Content, Indexed, Node, NodeKind, TreeWriter, Writer};
+use alidade_repository::{
+    BlobId, BlobKind, Content, Indexed, Node, NodeKind, SameNode, TreeWriter, Writer,
+};
 
-use crate::base::{Base, KnownHoles};
-use crate::convert::{node_of, version_of};
+use crate::announced::{Announced, Begun, Same};
+use crate::base::{Base, Found, KnownHoles};
+use crate::convert::node_of;
 use crate::error::as_entity;
 use crate::identity::OWN_DIR;
 use crate::stored_carrier::StoredCarrier;
@@ -30,26 +33,11 @@ pub(crate) struct StoredSink<'a> {
     /// Entries numbered up to this are the directories above the walk.
     trail: u64,
     base: Mutex<Base>,
-    begun: Mutex<HashMap<EntryNo, Begun>>,
+    begun: Mutex<Announced>,
     /// The spans of files that come in spans, by where they begin.
     spans: Mutex<HashMap<EntryNo, BTreeMap<u64, Taken>>>,
     tree: Mutex<Tree<'a>>,
     known_bytes: AtomicU64,
-}
-
-/// An entry that is announced and not yet settled.
-struct Begun {
-    entry: Entry,
-    fate: Begin,
-}
-
-enum Begin {
-    /// It has no content, or the content is still to come.
-    Open,
-    /// Unchanged since the base.
-    Known(Content, Vec<Hole>),
-    /// It will not come.
-    Abandoned,
 }
 
 /// The content of a file, or of a span of it, so far.
@@ -90,9 +78,17 @@ struct Tree<'a> {
 }
 
 struct Directory<'a> {
-    node: Node,
+    node: DirectoryNode,
     /// `None` once the tree passed what the format can hold.
     tree: Option<TreeWriter<'a>>,
+}
+
+/// The node of a directory that is open.
+enum DirectoryNode {
+    /// Without its subtree.
+    Node(Box<Node>),
+    /// The base's, when the directory itself turns out to be the same.
+    Same(Box<Entry>, SameNode),
 }
 
 /// Lines that are stored piece by piece.
@@ -148,26 +144,73 @@ impl<'a> StoredSink<'a> {
         }
     }
 
-    /// The unchanged content of a file, when the base vouches for it and every blob is still there.
-    fn known(
-        &self,
-        base: &mut Base,
-        found: Option<&Node>,
-        entry: &Entry,
-    ) -> Option<(Content, Want, Vec<Hole>)> {
-        let node = found?;
-        let content = node.content.as_ref()?;
-        let same = node.kind == NodeKind::File && entry.version.matches(&version_of(node));
-        let there =
-            || content.runs().iter().all(|(id, _)| self.indexed.contains(BlobKind::Data, id));
-        if !same || !there() {
-            return None;
+    /// What becomes of a file, by what the base says about it.
+    fn begin_file(&self, base: &mut Base, found: Found, entry: &Entry) -> (Begun, Want) {
+        let is_new = matches!(found, Found::Nothing);
+        let same = found.version(entry).is_some_and(|version| entry.version.matches(&version));
+        let known = if same { self.known(base, found, entry) } else { None };
+        let counts = &mut lock(&self.tree).counts;
+        match (known, is_new) {
+            (Some(known), _) => {
+                counts.unchanged += 1;
+                known
+            }
+            (None, true) => {
+                counts.new += 1;
+                (Begun::Open(entry.clone()), Want::Content)
+            }
+            (None, false) => {
+                counts.changed += 1;
+                (Begun::Open(entry.clone()), Want::Content)
+            }
         }
-        Some(match base.holes(&entry.name) {
-            KnownHoles::These(holes) => (content.clone(), Want::Nothing, holes),
-            KnownHoles::Ask if entry.metadata.size == 0 => (content.clone(), Want::Nothing, vec![]),
-            KnownHoles::Ask => (content.clone(), Want::Holes, Vec::new()),
-        })
+    }
+
+    /// The unchanged content of a file, when every blob is still there.
+    fn known(&self, base: &mut Base, found: Found, entry: &Entry) -> Option<(Begun, Want)> {
+        let there = |id: &BlobId| self.indexed.contains(BlobKind::Data, id);
+        let known = match found {
+            Found::Nothing => return None,
+            Found::Same(node) => {
+                let (ids, _) = base.ids().as_chunks::<32>();
+                ids.iter().all(|id| there(&BlobId(*id))).then_some(Ok(node))?
+            }
+            Found::Node(node) => {
+                let content = node.content.filter(|_| node.kind == NodeKind::File)?;
+                content.runs().iter().all(|(id, _)| there(id)).then_some(Err(content))?
+            }
+        };
+        let (holes, want) = match base.holes(&entry.name) {
+            KnownHoles::These(holes) => (holes, Want::Nothing),
+            KnownHoles::Ask if entry.metadata.size == 0 => (Vec::new(), Want::Nothing),
+            KnownHoles::Ask => (Vec::new(), Want::Holes),
+        };
+        let content = match known {
+            Ok(node) if want == Want::Nothing => {
+                let mut same = self.same(node, entry, holes);
+                let (ids, _) = base.ids().as_chunks::<32>();
+                ContentDigest::describe_blobs(ids.len() as u64, &mut same.words);
+                same.words.extend_from_slice(base.ids());
+                return Some((Begun::Same(same), want));
+            }
+            Ok(_) => {
+                let mut content = Content::new();
+                base.ids().as_chunks::<32>().0.iter().for_each(|id| content.push(BlobId(*id)));
+                content
+            }
+            Err(content) => content,
+        };
+        Some((Begun::Known(entry.clone(), content, holes), want))
+    }
+
+    /// An entry whose node in the base can be used; what it adds to the digest is without its content.
+    fn same(&self, node: SameNode, entry: &Entry, holes: Vec<Hole>) -> Same {
+        let mut words = lock(&self.begun).buffer();
+        words.extend_from_slice(&entry.name);
+        ContentDigest::describe(entry, &mut words);
+        let is_directory = entry.metadata.kind == Kind::Directory;
+        let directory = is_directory.then(|| Box::new(entry.clone()));
+        Same { node, words, name: entry.name.len(), holes, directory }
     }
 
     pub(crate) fn writer(&self) -> &'a Writer {
@@ -181,7 +224,7 @@ impl<'a> StoredSink<'a> {
 
     /// True when the content is known and only its holes come.
     pub(crate) fn is_known(&self, no: EntryNo) -> bool {
-        lock(&self.begun).get(&no).is_some_and(|begun| matches!(begun.fate, Begin::Known(..)))
+        lock(&self.begun).find(no).is_some_and(|begun| matches!(begun, Begun::Known(..)))
     }
 
     /// Keeps a span until the file is complete.
@@ -219,12 +262,12 @@ impl<'a> StoredSink<'a> {
     /// A content will not come.
     pub(crate) fn abandon(&self, no: EntryNo) -> Result<()> {
         self.forget_spans(no);
-        self.with_begun(no, |begun| begun.fate = Begin::Abandoned)
+        self.with_begun(no, |begun| *begun = Begun::Abandoned)
     }
 
     fn with_begun<T>(&self, no: EntryNo, change: impl FnOnce(&mut Begun) -> T) -> Result<T> {
         let mut begun = lock(&self.begun);
-        let begun = begun.get_mut(&no).ok_or_else(|| {
+        let begun = begun.find(no).ok_or_else(|| {
             Error::new(Class::Failed, format!("complete entry {}, which was not begun", no.0))
         })?;
         Ok(change(begun))
@@ -235,22 +278,14 @@ impl TreeSink for StoredSink<'_> {
     fn begin(&self, cx: &Cx, place: Place, entry: &Entry) -> Result<Want> {
         let mut base = lock(&self.base);
         let found = base.find(cx, place, entry);
-        let mut fate = Begin::Open;
-        let mut want = Want::Nothing;
-        if entry.metadata.kind == Kind::File {
-            want = Want::Content;
-            let mut tree = lock(&self.tree);
-            if let Some((content, ask, holes)) = self.known(&mut base, found.as_ref(), entry) {
-                tree.counts.unchanged += 1;
-                fate = Begin::Known(content, holes);
-                want = ask;
-            } else if found.is_some() {
-                tree.counts.changed += 1;
-            } else {
-                tree.counts.new += 1;
+        let (begun, want) = match (entry.metadata.kind, found) {
+            (Kind::File, found) => self.begin_file(&mut base, found, entry),
+            (_, Found::Same(node)) => {
+                (Begun::Same(self.same(node, entry, Vec::new())), Want::Nothing)
             }
-        }
-        lock(&self.begun).insert(place.no, Begun { entry: entry.clone(), fate });
+            (_, Found::Nothing | Found::Node(_)) => (Begun::Open(entry.clone()), Want::Nothing),
+        };
+        lock(&self.begun).push(place.no, begun);
         Ok(want)
     }
 
@@ -263,17 +298,22 @@ impl TreeSink for StoredSink<'_> {
     }
 
     fn settle(&self, cx: &Cx, no: EntryNo) -> Result<()> {
-        let begun = lock(&self.begun).remove(&no);
-        let Some(Begun { entry, fate }) = begun else {
-            return Err(Error::new(Class::Failed, "settle an entry that was not begun"));
-        };
-        let (content, holes) = match fate {
-            Begin::Abandoned => return Ok(()),
-            Begin::Open => (None, Vec::new()),
-            Begin::Known(content, holes) => (Some(content), holes),
-        };
+        let begun = lock(&self.begun).pop(no).ok_or_else(|| {
+            Error::new(Class::Failed, "settle an entry that is not the next one that was begun")
+        })?;
         let mut tree = lock(&self.tree);
-        tree.settle(cx, self, no, &entry, (content, holes))
+        match begun {
+            Begun::Abandoned => Ok(()),
+            Begun::Open(entry) => tree.settle(cx, self, no, &entry, (None, Vec::new())),
+            Begun::Known(entry, content, holes) => {
+                tree.settle(cx, self, no, &entry, (Some(content), holes))
+            }
+            Begun::Same(same) => {
+                let words = tree.settle_same(cx, self, no, same)?;
+                lock(&self.begun).spare(words);
+                Ok(())
+            }
+        }
     }
 
     fn leave(&self, cx: &Cx, no: EntryNo) -> Result<()> {
@@ -306,26 +346,6 @@ impl TreeSink for StoredSink<'_> {
     }
 }
 
-impl Begun {
-    /// The content has come: what was read when it was opened counts, not what the walk saw before.
-    fn settle_content(&mut self, taken: Taken, metadata: Metadata, verdict: Verdict) {
-        let Taken { content, holes, .. } = taken;
-        if let Begin::Known(..) = self.fate {
-            if let Begin::Known(content, _) = std::mem::replace(&mut self.fate, Begin::Open) {
-                self.fate = Begin::Known(content, holes);
-            }
-            return;
-        }
-        self.entry.metadata = metadata;
-        if verdict != Verdict::Steady {
-            // What was stored is not what lies there now. An inode change time of zero makes the next
-            // run read the file again, ours or stock restic's.
-            self.entry.metadata.ctime = alidade_model::Time::default();
-        }
-        self.fate = Begin::Known(content, holes);
-    }
-}
-
 impl<'a> Tree<'a> {
     fn settle(
         &mut self,
@@ -354,25 +374,63 @@ impl<'a> Tree<'a> {
             }
         }
         if entry.metadata.kind == Kind::Directory {
-            self.path.push(b'/');
-            self.path.extend_from_slice(&entry.name);
-            self.open.push(Directory { node, tree: Some(sink.writer.begin_tree()) });
+            self.enter(sink, &entry.name, DirectoryNode::Node(Box::new(node)));
             return Ok(());
         }
-        if !holes.is_empty() {
-            let mut path = self.path.clone();
-            path.push(b'/');
-            path.extend_from_slice(&entry.name);
-            holes::write(&path, &holes, &mut self.hole_map.buffer);
-            self.hole_map.flush_full(cx, sink.writer)?;
-            self.counts.sparse += 1;
-        }
+        self.note_holes(cx, sink, &entry.name, &holes)?;
         node.content = content;
-        self.add(cx, node)
+        self.add(cx, &node)
+    }
+
+    /// The same for an entry that is in the base; gives back its buffer.
+    fn settle_same(
+        &mut self,
+        cx: &Cx,
+        sink: &StoredSink<'a>,
+        no: EntryNo,
+        same: Same,
+    ) -> Result<Vec<u8>> {
+        let Same { node, words, name, holes, directory } = same;
+        let (name, described) = words.split_at(name);
+        let counted = no.0 > sink.trail;
+        if counted && let Some(digest) = &mut self.digest {
+            digest.described(described);
+        }
+        if let Some(entry) = directory {
+            self.enter(sink, name, DirectoryNode::Same(entry, node));
+        } else {
+            self.note_holes(cx, sink, name, &holes)?;
+            self.put(|tree| tree.add_same(cx, name, &node))?;
+        }
+        Ok(words)
+    }
+
+    fn enter(&mut self, sink: &StoredSink<'a>, name: &[u8], node: DirectoryNode) {
+        self.path.push(b'/');
+        self.path.extend_from_slice(name);
+        self.open.push(Directory { node, tree: Some(sink.writer.begin_tree()) });
+    }
+
+    fn note_holes(
+        &mut self,
+        cx: &Cx,
+        sink: &StoredSink<'a>,
+        name: &[u8],
+        holes: &[Hole],
+    ) -> Result<()> {
+        if holes.is_empty() {
+            return Ok(());
+        }
+        let mut path = self.path.clone();
+        path.push(b'/');
+        path.extend_from_slice(name);
+        holes::write(&path, holes, &mut self.hole_map.buffer);
+        self.counts.sparse += 1;
+        self.hole_map.flush_full(cx, sink.writer)
     }
 
     fn leave(&mut self, cx: &Cx, trail: bool) -> Result<()> {
-        let Some(Directory { mut node, tree }) = self.open.pop() else {
+        let Some(Directory { node, tree }) = self.open.pop() else {
             return Err(Error::new(Class::Failed, "leave a directory that is not open"));
         };
         let up = self.path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
@@ -382,18 +440,38 @@ impl<'a> Tree<'a> {
         }
         let Some(tree) = tree else { return Ok(()) };
         let saved = tree.finish(cx).map_err(|error| as_entity("store a directory", error))?;
+        let mut node = match node {
+            DirectoryNode::Node(node) => *node,
+            DirectoryNode::Same(entry, same) => {
+                if same.subtree() == Some(saved.id) && !self.open.is_empty() {
+                    return self.put(|tree| tree.add_same(cx, &entry.name, &same));
+                }
+                node_of(&entry).0
+            }
+        };
         node.subtree = Some(saved.id);
-        self.add(cx, node)
+        self.add(cx, &node)
     }
 
     /// Adds a finished node to the innermost open directory.
-    fn add(&mut self, cx: &Cx, node: Node) -> Result<()> {
-        let Some(directory) = self.open.last_mut() else {
-            self.top.push(node);
+    fn add(&mut self, cx: &Cx, node: &Node) -> Result<()> {
+        if self.open.is_empty() {
+            self.top.push(node.clone());
             return Ok(());
+        }
+        self.put(|tree| tree.add(cx, node))
+    }
+
+    /// Puts something into the innermost open directory.
+    fn put(
+        &mut self,
+        put: impl FnOnce(&mut TreeWriter<'a>) -> alidade_repository::Result<()>,
+    ) -> Result<()> {
+        let Some(directory) = self.open.last_mut() else {
+            return Err(Error::new(Class::Failed, "put an entry where no directory is open"));
         };
         let Some(tree) = &mut directory.tree else { return Ok(()) };
-        match tree.add(cx, &node) {
+        match put(tree) {
             Ok(()) => Ok(()),
             Err(alidade_repository::Error::Unrepresentable { why, .. }) => {
                 // The format has one blob for a directory, of 4 GiB at most.

@@ -1,12 +1,26 @@
 //! JSON text exactly as Go's `encoding/json` writes it. restic compares its own encoding of a tree
 //! with the stored bytes before it rewrites one, so that every byte counts.
 
-use std::io::Write as _;
+/// By byte: whether it stands for itself, in ASCII.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0x20;
+    while byte < 0x80 {
+        plain[byte] = !matches!(byte as u8, b'"' | b'\\' | b'<' | b'>' | b'&');
+        byte += 1;
+    }
+    plain
+};
 
 /// Appends a JSON string, quotes included. `<`, `>`, `&`, U+2028 and U+2029 are escaped; every byte
 /// that is not part of valid UTF-8 becomes `\ufffd`.
 pub fn string(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
+    if bytes.iter().all(|byte| PLAIN[usize::from(*byte)]) {
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+        return;
+    }
     for chunk in bytes.utf8_chunks() {
         valid(chunk.valid(), out);
         for _ in chunk.invalid() {
@@ -39,6 +53,20 @@ fn valid(text: &str, out: &mut Vec<u8>) {
         from = at + len;
     }
     out.extend_from_slice(&bytes[from..]);
+}
+
+/// Appends a number.
+pub fn decimal(number: u64, out: &mut Vec<u8>) {
+    let (mut digits, mut at, mut rest) = ([0; 20], 20, number);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
 }
 
 fn code(byte: u8) -> [u8; 6] {
@@ -126,8 +154,7 @@ impl<'a> Object<'a> {
 
     /// A number, whatever it is.
     pub fn number(&mut self, name: &str, value: impl Into<u64>) {
-        let out = self.field(name);
-        write!(out, "{}", value.into()).expect("writing to memory cannot fail");
+        decimal(value.into(), self.field(name));
     }
 
     /// A number unless it is zero: Go's `omitempty`.
@@ -184,6 +211,15 @@ mod tests {
         ];
         for (bytes, expected) in cases {
             assert_eq!(text_of(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn numbers_have_as_many_digits_as_they_need() {
+        for number in [0, 1, 9, 10, 99, 100, 1_234_567_890, u64::MAX - 1, u64::MAX] {
+            let mut out = b"x".to_vec();
+            decimal(number, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("x{number}"));
         }
     }
 

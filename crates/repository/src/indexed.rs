@@ -2,6 +2,7 @@
 
 use std::io::{Cursor, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use alidade_entity::Cx;
 use zstd::bulk::Decompressor;
@@ -14,11 +15,14 @@ use crate::sealed::{Expected, PackRange, PlainReader};
 use crate::tree_codec::{Order, TreeDecoder};
 use crate::writer::{MAX_BLOB, no_zstd};
 use crate::{
-    BlobId, BlobKind, Error, FileId, FileKind, Gear, Node, Repository, Result, envelope, files,
+    BlobId, BlobKind, Error, FileId, FileKind, Gear, Node, Repository, Result, TreeText, envelope,
+    files,
 };
 
 /// A tree whose JSON is no longer is held whole while it is read.
 const HELD_TREE: u64 = 1 << 20;
+/// Texts of trees that are in memory to be compared, in bytes; beyond that trees are read in pieces.
+const HELD_TEXTS: usize = 16 << 20;
 
 /// Index files that are decoded at a time.
 const DECODERS: usize = 4;
@@ -35,6 +39,8 @@ pub struct Indexed {
     gear: Gear,
     index: SharedIndex,
     benches: Pool<Bench>,
+    /// Bytes of all [`TreeText`]s in memory.
+    texts_held: Arc<AtomicUsize>,
 }
 
 /// What opening a blob needs, kept from blob to blob.
@@ -114,7 +120,9 @@ impl Indexed {
 
     fn of(repository: Arc<Repository>, table: Table) -> Self {
         let gear = Gear::of_polynomial(repository.polynomial().bits());
-        Self { repository, gear, index: SharedIndex::new(table), benches: Pool::default() }
+        let index = SharedIndex::new(table);
+        let (benches, texts_held) = (Pool::default(), Arc::default());
+        Self { repository, gear, index, benches, texts_held }
     }
 
     /// The repository.
@@ -179,6 +187,27 @@ impl Indexed {
                 Ok((Box::new(self.stream_copy(copy)?), len))
             })?;
         Ok(TreeReader { id, nodes: TreeDecoder::sized(json, Order::Ascending, len) })
+    }
+
+    /// The text of a tree, whole, to be compared; its hash is right. `None` for one of more than 1 MiB
+    /// and while the texts that are in use take 16 MiB: [`Indexed::tree`] reads it in pieces.
+    ///
+    /// # Errors
+    /// As [`Indexed::read_blob`].
+    pub fn tree_text(&self, cx: &Cx, id: BlobId) -> Result<Option<Arc<TreeText>>> {
+        if self.texts_held.load(Ordering::Relaxed) > HELD_TEXTS {
+            return Ok(None);
+        }
+        let json = self.try_copies(cx, BlobKind::Tree, &id, |copy| {
+            let len = copy.blob.content_len().map_or(u64::MAX, u64::from);
+            if len > HELD_TREE || u64::from(copy.blob.len) > HELD_TREE {
+                return Ok(None);
+            }
+            let mut json = Vec::new();
+            self.read_copy(copy, &mut json)?;
+            Ok(Some(json))
+        })?;
+        Ok(json.map(|json| TreeText::new(id, json, Arc::clone(&self.texts_held))))
     }
 
     pub(crate) fn benches(&self) -> &Pool<Bench> {

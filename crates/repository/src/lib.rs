@@ -27,6 +27,8 @@ mod scratch;
 mod sealed;
 mod stats;
 mod store;
+mod tree_head;
+mod tree_text;
 mod tree_writer;
 mod writer;
 
@@ -46,6 +48,8 @@ pub use repository::{KeyEntry, KeyOptions, Repository};
 pub use snapshot::{Snapshot, Summary};
 pub use stats::WriterStats;
 pub use store::{Body, FileKind, LocalStore, Store};
+pub use tree_head::NodeHead;
+pub use tree_text::{NodeText, SameNode, TreeCursor, TreeText};
 pub use tree_writer::TreeWriter;
 pub use writer::{Saved, Writer, WriterOptions};
 

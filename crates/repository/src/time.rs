@@ -5,6 +5,8 @@
 use alidade_model::Time;
 
 const DAY: i64 = 86_400;
+/// The length of the longest text.
+const LONGEST: usize = "2006-01-02T15:04:05.999999999Z".len();
 /// What Go's zero `time.Time` is: 0001-01-01T00:00:00Z. A field that is missing means this.
 pub const GO_ZERO: Time = Time::new(-62_135_596_800, 0);
 
@@ -12,33 +14,57 @@ pub const GO_ZERO: Time = Time::new(-62_135_596_800, 0);
 /// the nearest of these with month, day and time of day kept, which is what restic does with it.
 #[must_use]
 pub fn to_text(time: Time) -> String {
+    text(time).as_bytes().iter().copied().map(char::from).collect()
+}
+
+/// What [`to_text`] gives, without an allocation: a tree has three times for each node.
+#[derive(Clone, Copy, Debug)]
+pub struct Text {
+    bytes: [u8; LONGEST],
+    len: usize,
+}
+
+impl Text {
+    /// ASCII.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// As [`to_text`].
+#[must_use]
+pub fn text(time: Time) -> Text {
     let (year, month, day) = civil(time.seconds.div_euclid(DAY));
     let in_year = year.clamp(0, 9999);
     // 29 February of a year that has none is the first of March, as Go's AddDate says.
     let (month, day) = if day > month_len(in_year, month) { (3, 1) } else { (month, day) };
     let second = time.seconds.rem_euclid(DAY);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    let mut text = String::with_capacity("2006-01-02T15:04:05.999999999Z".len());
-    let fields =
-        [(in_year, 4, '-'), (month, 2, '-'), (day, 2, 'T'), (hour, 2, ':'), (minute, 2, ':')];
-    for (number, digits, after) in fields {
-        push_digits(&mut text, number, digits);
-        text.push(after);
-    }
-    push_digits(&mut text, second, 2);
+    let mut bytes = *b"0000-00-00T00:00:00.000000000Z";
+    put_digits(&mut bytes[..4], in_year);
+    put_digits(&mut bytes[5..7], month);
+    put_digits(&mut bytes[8..10], day);
+    put_digits(&mut bytes[11..13], second / 3600);
+    put_digits(&mut bytes[14..16], second / 60 % 60);
+    put_digits(&mut bytes[17..19], second % 60);
+    let mut len = 19;
     if time.nanos != 0 {
-        text.push('.');
-        push_digits(&mut text, i64::from(time.nanos.min(999_999_999)), 9);
-        text.truncate(text.trim_end_matches('0').len());
+        put_digits(&mut bytes[20..29], i64::from(time.nanos.min(999_999_999)));
+        len = 29;
+        while bytes[len - 1] == b'0' {
+            len -= 1;
+        }
     }
-    text.push('Z');
-    text
+    bytes[len] = b'Z';
+    Text { bytes, len: len + 1 }
 }
 
-fn push_digits(text: &mut String, number: i64, digits: u32) {
-    for place in (0..digits).rev() {
-        let digit = number / 10_i64.pow(place) % 10;
-        text.push(char::from(b'0' + u8::try_from(digit).unwrap_or(0)));
+/// Fills `text` with the last digits of a number that is not negative.
+fn put_digits(text: &mut [u8], number: i64) {
+    let mut rest = u32::try_from(number).unwrap_or(0);
+    for digit in text.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
     }
 }
 

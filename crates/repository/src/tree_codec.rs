@@ -10,9 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::decode::{DecodeError, Decoded};
-use crate::gojson::{self, Object};
+use crate::gojson;
 use crate::json::{First, Reader};
-use crate::{BlobId, Content, Node, NodeKind, id, quote, time};
+use crate::{BlobId, Content, Node, NodeHead, NodeKind, id, quote, time};
 
 /// What a tree begins with, before its first node.
 pub const PREFIX: &[u8] = br#"{"nodes":["#;
@@ -72,7 +72,7 @@ impl NodeKind {
 /// When `out` fails.
 pub fn encode_node(node: &Node, out: &mut impl Write) -> io::Result<()> {
     let mut text = Vec::with_capacity(512);
-    encode_head(node, &mut text);
+    NodeHead::from(node).encode(&mut text);
     text.extend_from_slice(br#","content":"#);
     match &node.content {
         None => text.extend_from_slice(b"null"),
@@ -87,56 +87,6 @@ pub fn encode_node(node: &Node, out: &mut impl Write) -> io::Result<()> {
     }
     text.push(b'}');
     out.write_all(&text)
-}
-
-/// Everything before the content, without the brace that ends the node.
-fn encode_head(node: &Node, out: &mut Vec<u8>) {
-    let mut name = Vec::with_capacity(node.name.len());
-    quote::quote(&node.name, &mut name);
-    let mut object = Object::begin(out);
-    object.text("name", name);
-    object.text("type", node.kind.word());
-    object.number_if_any("mode", node.mode);
-    for (field, at) in [("mtime", node.mtime), ("atime", node.atime), ("ctime", node.ctime)] {
-        object.text(field, time::to_text(at));
-    }
-    object.number("uid", node.uid);
-    object.number("gid", node.gid);
-    object.text_if_any("user", &node.user);
-    object.text_if_any("group", &node.group);
-    object.number_if_any("inode", node.inode);
-    object.number_if_any("device_id", node.device_id);
-    object.number_if_any("size", node.size);
-    object.number_if_any("links", node.links);
-    object.text_if_any("linktarget", &node.link_target);
-    if std::str::from_utf8(&node.link_target).is_err() {
-        object.text("linktarget_raw", STANDARD.encode(&node.link_target));
-    }
-    if !node.xattrs.is_empty() {
-        encode_xattrs(&node.xattrs, object.field("extended_attributes"));
-    }
-    if !node.generic.is_empty() {
-        let mut generic = Object::begin(object.field("generic_attributes"));
-        for (key, value) in &node.generic {
-            gojson::compact(value, generic.field(key));
-        }
-        generic.end();
-    }
-    object.number_if_any("device", node.device);
-}
-
-fn encode_xattrs(xattrs: &[(String, Vec<u8>)], out: &mut Vec<u8>) {
-    out.push(b'[');
-    for (at, (name, value)) in xattrs.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        let mut object = Object::begin(out);
-        object.text("name", name);
-        object.text("value", STANDARD.encode(value));
-        object.end();
-    }
-    out.push(b']');
 }
 
 fn encode_content(content: &Content, text: &mut Vec<u8>, out: &mut impl Write) -> io::Result<()> {

@@ -22,7 +22,8 @@ use crate::scratch::Extents;
 use crate::sealed::{Expected, PlainReader};
 use crate::writer::{Bench, held, no_zstd, too_large};
 use crate::{
-    BlobId, BlobKind, Body, Error, FileId, FileKind, Node, Result, Saved, Writer, tree_codec,
+    BlobId, BlobKind, Body, Error, FileId, FileKind, Node, Result, SameNode, Saved, TreeText,
+    Writer, tree_codec,
 };
 
 /// JSON that one tree holds before it spills.
@@ -52,6 +53,8 @@ struct Spool {
 
 #[derive(Default)]
 struct Growing {
+    /// The nodes so far are those of this text up to here, and nothing else is held.
+    same: Option<(Arc<TreeText>, usize)>,
     /// What has not been spilled yet.
     json: Vec<u8>,
     /// Hash and length of what has.
@@ -59,7 +62,9 @@ struct Growing {
     spilled: u64,
     sealing: Option<(Sealer, [u8; 16])>,
     extents: Extents,
-    last: Option<Vec<u8>>,
+    /// The name of the last node.
+    last: Vec<u8>,
+    has_nodes: bool,
     end: Option<Lost>,
 }
 
@@ -109,22 +114,49 @@ impl<'w> TreeWriter<'w> {
     /// format: only this tree is lost then. [`Error::Usage`] when the name is out of order. When
     /// the scratch space fails.
     pub fn add(&mut self, cx: &Cx, node: &Node) -> Result<()> {
+        self.append(cx, &node.name, |sink| tree_codec::encode_node(node, sink))
+    }
+
+    /// Adds a node of a stored tree that is known to be the same now; `name` is its name. A tree all
+    /// of whose nodes come so from one tree, in its order and none left out, is that tree.
+    ///
+    /// # Errors
+    /// As [`TreeWriter::add`].
+    pub fn add_same(&mut self, cx: &Cx, name: &[u8], node: &SameNode) -> Result<()> {
+        let mut growing = held(&self.spool.growing);
+        if growing.goes_on_same(node) {
+            growing.not_lost()?;
+            growing.follow(name)?;
+            growing.same = Some((Arc::clone(node.text()), node.place().1));
+            return Ok(());
+        }
+        drop(growing);
+        self.append(cx, name, |sink| sink.write_all(node.json()))
+    }
+
+    fn append(
+        &mut self,
+        cx: &Cx,
+        name: &[u8],
+        write: impl FnOnce(&mut Sink<'_>) -> io::Result<()>,
+    ) -> Result<()> {
         let mut growing = held(&self.spool.growing);
         growing.not_lost()?;
-        if growing.last.as_ref().is_some_and(|last| *last >= node.name) {
-            let name = node.name.escape_ascii();
-            return Err(Error::Usage(format!("add node `{name}`: it is not behind the last one")));
-        }
-        let first = growing.last.is_none();
+        let first = !growing.has_nodes;
+        growing.follow(name)?;
+        let same = growing.same.take();
         let mut sink = Sink { cx, writer: self.writer, growing: &mut growing };
+        let so_far = match &same {
+            Some((text, end)) => sink.write_all(&text.json()[..*end]),
+            None => Ok(()),
+        };
         let open: &[u8] = if first { tree_codec::PREFIX } else { tree_codec::SEPARATOR };
-        let added = sink.write_all(open).and_then(|()| tree_codec::encode_node(node, &mut sink));
+        let added = so_far.and_then(|()| sink.write_all(open)).and_then(|()| write(&mut sink));
         if let Err(error) = added {
             growing.end = Some(Lost::HalfANode);
             return Err(of_io(error, "encode a node"));
         }
         growing.not_lost()?;
-        growing.last = Some(node.name.clone());
         self.account(&growing);
         drop(growing);
         self.writer.spools().relieve(cx, self.writer)
@@ -138,12 +170,19 @@ impl<'w> TreeWriter<'w> {
         let mut growing = std::mem::take(&mut *held(&self.spool.growing));
         self.account(&growing);
         growing.not_lost()?;
-        if growing.last.is_none() {
+        let writer = self.writer;
+        cx.check()?;
+        if let Some((text, end)) = growing.same.take() {
+            if text.json()[end..] == *tree_codec::SUFFIX {
+                // Its hash was right when it was read.
+                return writer.guarded(|| writer.save(cx, BlobKind::Tree, text.id(), text.json()));
+            }
+            growing.json.extend_from_slice(&text.json()[..end]);
+        }
+        if !growing.has_nodes {
             growing.json.extend_from_slice(tree_codec::PREFIX);
         }
         growing.json.extend_from_slice(tree_codec::SUFFIX);
-        let writer = self.writer;
-        cx.check()?;
         if growing.sealing.is_none() {
             let id = BlobId::of(&growing.json);
             return writer.guarded(|| writer.save(cx, BlobKind::Tree, id, &growing.json));
@@ -200,6 +239,32 @@ impl Spools {
 impl Growing {
     fn not_lost(&self) -> Result<()> {
         self.end.map_or(Ok(()), |lost| Err(lost.error()))
+    }
+
+    /// Makes `name` the last one, behind all others.
+    fn follow(&mut self, name: &[u8]) -> Result<()> {
+        if self.has_nodes && *self.last >= *name {
+            let name = name.escape_ascii();
+            return Err(Error::Usage(format!("add node `{name}`: it is not behind the last one")));
+        }
+        self.has_nodes = true;
+        self.last.clear();
+        self.last.extend_from_slice(name);
+        Ok(())
+    }
+
+    /// True when the text up to and with that node is what is held with it.
+    fn goes_on_same(&self, node: &SameNode) -> bool {
+        let (from, _) = node.place();
+        match &self.same {
+            None => !self.has_nodes && from == tree_codec::PREFIX.len(),
+            Some((text, end)) => {
+                let separator = tree_codec::SEPARATOR;
+                Arc::ptr_eq(text, node.text())
+                    && from == end + separator.len()
+                    && text.json()[*end..from] == *separator
+            }
+        }
     }
 
     /// Makes what is held a frame at the end of the ciphertext. Who calls may be at work on another

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -10,8 +11,8 @@ use std::time::Duration;
 
 use alidade_entity::{Cancel, Cx};
 use alidade_model::{Counts, OmissionKind, Status};
-use alidade_protect::{Planning, RestoreOptions};
-use alidade_repository::LockMode;
+use alidade_protect::{Parent, Planning, ProtectOptions, RestoreOptions};
+use alidade_repository::{BlobId, Indexed, LockMode};
 use alidade_testkit::plug::{EtagTree, Node, Part};
 use alidade_testkit::tree::{Acl, Content, Dress, Fill, Limits, Listing, Make, Plan, Thing, plans};
 use alidade_testkit::{Lab, lab::run};
@@ -152,6 +153,76 @@ fn a_file_that_is_carried_in_spans_comes_back_with_its_holes() {
     assert_eq!((second.bytes.read, second.digest), (0, first.digest));
 }
 
+/// The tree that the newest snapshot has of the source.
+fn tree_of_source(lab: &Lab) -> BlobId {
+    let indexed = Indexed::load(lab.open().unwrap(), &cx()).unwrap();
+    let path = lab.source();
+    let root = lab.latest().unwrap().snapshot.tree;
+    path.strip_prefix("/").unwrap().iter().fold(root, |tree, name| {
+        let nodes = indexed.tree(&cx(), tree).unwrap();
+        let found = nodes.map(Result::unwrap).find(|node| node.name == name.as_bytes());
+        found.and_then(|node| node.subtree).unwrap()
+    })
+}
+
+#[test]
+fn a_run_that_compares_stores_the_same_trees_as_one_that_reads_everything() {
+    let lab = Lab::new(&cx());
+    lab.init().unwrap();
+    let at = |name: &str| lab.source().join(name);
+    for directory in ["a", "m/in/deep", "m/not", "z"] {
+        fs::create_dir_all(at(directory)).unwrap();
+        for n in 10..20 {
+            fs::write(at(directory).join(format!("{n}")), format!("{directory} {n}")).unwrap();
+        }
+    }
+    let edits: [(&str, &dyn Fn()); 15] = [
+        ("nothing", &|| {}),
+        ("a new file in the middle", &|| fs::write(at("m/in/deep/155"), "new").unwrap()),
+        ("a new file at the front", &|| fs::write(at("m/in/0"), "new").unwrap()),
+        ("a new file at the end", &|| fs::write(at("z/99"), "new").unwrap()),
+        ("nothing since", &|| {}),
+        ("the first is gone", &|| fs::remove_file(at("a/10")).unwrap()),
+        ("the last is gone", &|| fs::remove_file(at("a/19")).unwrap()),
+        ("another content of the same length", &|| fs::write(at("m/in/deep/12"), "M").unwrap()),
+        ("another mode", &|| {
+            fs::set_permissions(at("m/not/13"), fs::Permissions::from_mode(0o600)).unwrap();
+        }),
+        ("a directory under another name", &|| fs::rename(at("m/not"), at("m/yes")).unwrap()),
+        ("a symlink", &|| symlink("m\u{fffd}\"<", at("m/sym")).unwrap()),
+        ("another symlink", &|| {
+            fs::remove_file(at("m/sym")).unwrap();
+            symlink("elsewhere", at("m/sym")).unwrap();
+        }),
+        ("an empty file and one that is a hole", &|| {
+            fs::write(at("a/empty"), "").unwrap();
+            fs::File::create(at("a/hole")).unwrap().set_len(1 << 20).unwrap();
+        }),
+        ("a directory where a file was", &|| {
+            fs::remove_file(at("z/15")).unwrap();
+            fs::create_dir(at("z/15")).unwrap();
+        }),
+        ("an empty directory", &|| fs::remove_dir_all(at("m/in/deep")).unwrap()),
+    ];
+    lab.protect().unwrap();
+    for (edit, make) in edits {
+        make();
+        let engine = lab.engine().unwrap();
+        let compared = lab.protect().unwrap();
+        let tree = tree_of_source(&lab);
+        let how = ProtectOptions { parent: Parent::None, ..ProtectOptions::standard() };
+        let read = lab.protect_entity(&engine, &lab.entity(), &how).unwrap();
+        assert_eq!((compared.digest, tree), (read.digest, tree_of_source(&lab)), "{edit}");
+        assert_eq!(compared.counts.sparse, read.counts.sparse, "{edit}");
+        let counts = compared.counts;
+        assert_eq!(counts.unchanged + counts.changed + counts.new, counts.files, "{edit}");
+        if edit.starts_with("nothing") {
+            assert_eq!((compared.bytes.read, counts.unchanged), (0, counts.files), "{edit}");
+        }
+    }
+    assert_eq!(lab.check(true).unwrap(), Vec::<String>::new());
+}
+
 #[test]
 fn the_catalog_comes_back_from_the_repository_alone() {
     let lab = Lab::new(&cx());
@@ -184,9 +255,7 @@ fn what_cannot_be_read_is_an_omission_and_not_a_success() {
     let id = types.add(&"bucket".parse().unwrap(), nodes);
     types.vanishes(&id, &[b"gone"]);
     let engine = lab.engine_with(|registry| registry.add(std::sync::Arc::new(types))).unwrap();
-    let outcome = lab
-        .protect_entity(&engine, &id.name, &alidade_protect::ProtectOptions::standard())
-        .unwrap();
+    let outcome = lab.protect_entity(&engine, &id.name, &ProtectOptions::standard()).unwrap();
     assert_eq!(outcome.status, Status::Omissions);
     assert_eq!(outcome.omissions.counts().collect::<Vec<_>>(), vec![(OmissionKind::Vanished, 1)]);
     assert!(outcome.omissions.named()[0].path.ends_with(b"/bucket/gone"));

@@ -19,6 +19,8 @@ pub(crate) enum Object<'a> {
     /// A name in an open directory. It is reached through `/proc/self/fd`, because the system has
     /// no call that takes a directory and a name.
     Named(BorrowedFd<'a>, &'a [u8]),
+    /// A name in the working directory of this thread.
+    Here(&'a [u8]),
 }
 
 /// What was read of an entry's attributes.
@@ -69,7 +71,9 @@ pub(crate) fn set(object: Object<'_>, xattr: &Xattr) -> Result<()> {
     let (name, value) = (xattr.name.as_slice(), xattr.value.as_slice());
     match object {
         Object::Open(fd) => fs::fsetxattr(fd, name, value, XattrFlags::empty()),
-        Object::Named(..) => fs::lsetxattr(path(object)?, name, value, XattrFlags::empty()),
+        Object::Named(..) | Object::Here(_) => {
+            fs::lsetxattr(path(object)?, name, value, XattrFlags::empty())
+        }
     }
 }
 
@@ -77,7 +81,7 @@ pub(crate) fn set(object: Object<'_>, xattr: &Xattr) -> Result<()> {
 pub(crate) fn remove(object: Object<'_>, name: &[u8]) -> Result<()> {
     let removed = match object {
         Object::Open(fd) => fs::fremovexattr(fd, name),
-        Object::Named(..) => fs::lremovexattr(path(object)?, name),
+        Object::Named(..) | Object::Here(_) => fs::lremovexattr(path(object)?, name),
     };
     match removed {
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
@@ -91,25 +95,31 @@ pub(crate) fn get(object: Object<'_>, name: &[u8]) -> Result<Vec<u8>> {
     sized(
         || match object {
             Object::Open(fd) => fs::fgetxattr_query(fd, name),
-            Object::Named(..) => fs::lgetxattr_query(&path, name),
+            Object::Named(..) | Object::Here(_) => fs::lgetxattr_query(&path, name),
         },
         |buf| match object {
             Object::Open(fd) => fs::fgetxattr(fd, name, buf),
-            Object::Named(..) => fs::lgetxattr(&path, name, buf),
+            Object::Named(..) | Object::Here(_) => fs::lgetxattr(&path, name, buf),
         },
     )
 }
 
 fn list(object: Object<'_>) -> Result<Vec<u8>> {
+    // Most have none: one call, and nothing made for it.
+    if let Object::Here(name) = object
+        && fs::llistxattr_query(name)? == 0
+    {
+        return Ok(Vec::new());
+    }
     let path = path(object)?;
     sized(
         || match object {
             Object::Open(fd) => fs::flistxattr_query(fd),
-            Object::Named(..) => fs::llistxattr_query(&path),
+            Object::Named(..) | Object::Here(_) => fs::llistxattr_query(&path),
         },
         |buf| match object {
             Object::Open(fd) => fs::flistxattr(fd, buf),
-            Object::Named(..) => fs::llistxattr(&path, buf),
+            Object::Named(..) | Object::Here(_) => fs::llistxattr(&path, buf),
         },
     )
 }
@@ -139,6 +149,7 @@ fn sized(
 fn path(object: Object<'_>) -> Result<CString> {
     let bytes = match object {
         Object::Open(_) => Vec::new(),
+        Object::Here(name) => name.to_vec(),
         Object::Named(dir, name) => {
             [format!("/proc/self/fd/{}/", dir.as_raw_fd()).as_bytes(), name].concat()
         }

@@ -28,7 +28,8 @@ pub(crate) struct Level {
     pub(crate) path_length: usize,
     fd: Option<Arc<OwnedFd>>,
     window: Window,
-    last: Option<Box<[u8]>>,
+    /// The name visited last; empty when none was.
+    last: Vec<u8>,
 }
 
 impl Level {
@@ -44,7 +45,7 @@ impl Level {
             path_length: 0,
             fd: None,
             window: Window::unlisted(),
-            last: None,
+            last: Vec::new(),
         }
     }
 
@@ -171,7 +172,7 @@ impl Levels {
         let fd = self.open_top()?;
         let budget = self.budget();
         let Some(level) = self.stack.last_mut() else { return Ok(false) };
-        level.window = lister.list(cx, &fd, level.last.as_deref(), budget)?;
+        level.window = lister.list(cx, &fd, &level.last, budget)?;
         self.names += level.window.bytes();
         Ok(true)
     }
@@ -197,7 +198,8 @@ impl Levels {
         let before = level.window.bytes();
         let name = level.window.pop()?;
         self.names -= before - level.window.bytes();
-        level.last = Some(name.clone());
+        level.last.clear();
+        level.last.extend_from_slice(&name);
         Some(name)
     }
 

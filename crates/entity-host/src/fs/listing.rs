@@ -90,12 +90,12 @@ impl Lister {
         Self { buffer: vec![MaybeUninit::uninit(); BUFFER] }
     }
 
-    /// The smallest names after `after`, within `budget` bytes, but one at least.
+    /// The smallest names after `after`, which is empty for all of them, within `budget` bytes, but one at least.
     pub(crate) fn list(
         &mut self,
         cx: &Cx,
         dir: &OwnedFd,
-        after: Option<&[u8]>,
+        after: &[u8],
         budget: usize,
     ) -> Result<Window, Stop> {
         seek(dir, SeekFrom::Start(0))?;
@@ -114,7 +114,7 @@ impl Lister {
             if seen % STRIDE == 0 {
                 cx.check()?;
             }
-            if name == b"." || name == b".." || after.is_some_and(|after| name <= after) {
+            if name == b"." || name == b".." || name <= after {
                 continue;
             }
             if more && heap.peek().is_some_and(|largest| name >= &**largest) {

@@ -19,6 +19,7 @@ use super::listing::Lister;
 use super::marker;
 use super::metadata::{device_of, identity_of, kind_of, look, look_at, metadata_of, version_of};
 use super::tally::{Tally, unreadable, unreadable_attribute};
+use super::workdir::WorkDir;
 
 /// Visits per batch.
 const BATCH: usize = 256;
@@ -72,6 +73,7 @@ pub(crate) struct Walk {
     filter: Filter,
     lister: Lister,
     levels: Levels,
+    workdir: WorkDir,
     trail: Vec<Entry>,
     /// Absolute path of the directory that is being visited; empty for `/`.
     path: Vec<u8>,
@@ -109,6 +111,7 @@ impl Walk {
             levels: Levels::new(limits),
             anchor: Dir::root(anchor, &above_path),
             lister: Lister::new(),
+            workdir: WorkDir::default(),
             trail,
             path: above_path,
             root_device: 0,
@@ -271,7 +274,9 @@ impl Walk {
                 }
             }
         }
-        let failed = self.read_attributes(Object::Named(fd.as_fd(), name), &mut metadata);
+        let is_here = self.workdir.enter(fd);
+        let object = if is_here { Object::Here(name) } else { Object::Named(fd.as_fd(), name) };
+        let failed = self.read_attributes(object, &mut metadata);
         let Some(level) = self.levels.top() else { return };
         let keeps = level.keeps_inodes && level.identity.0 == device_of(stat);
         let version = version_of(&metadata, keeps);
@@ -423,10 +428,16 @@ impl TreeSource for Walk {
         cx.check()?;
         self.payload = 0;
         let begin = out.len();
-        while !self.done && out.len() - begin < BATCH && self.payload < BATCH_BYTES {
-            self.step(cx, out)?;
+        let mut stepped = Ok(());
+        while stepped.is_ok()
+            && !self.done
+            && out.len() - begin < BATCH
+            && self.payload < BATCH_BYTES
+        {
+            stepped = self.step(cx, out);
         }
-        Ok(!self.done)
+        self.workdir.leave();
+        stepped.map(|()| !self.done)
     }
 }
 
