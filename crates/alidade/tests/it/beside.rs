@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use alidade_entity::{Cancel, Cx};
 use alidade_repository::{LocalStore, Lock, LockMode, LockOptions, Password, Repository};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::world::World;
 
@@ -65,6 +65,9 @@ fn stopped_writer(world: &World) -> (Child, Vec<PathBuf>) {
         while child.try_wait().unwrap().is_none() {
             if temporaries(world).iter().any(|path| path.to_string_lossy().contains("/data/")) {
                 kill_process(pid, Signal::STOP).unwrap();
+                // The signal is only sent: all its threads have stopped when this comes back.
+                let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+                waitid(WaitId::Pid(pid), stopped).unwrap();
                 let writing = temporaries(world);
                 if !writing.is_empty() {
                     return (child, writing);
