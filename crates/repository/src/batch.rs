@@ -15,7 +15,7 @@ use zstd::bulk::{Compressor, Decompressor};
 
 use crate::chunker::Chunker;
 use crate::compress::{append_frame, decompress_into};
-use crate::crypto::{IV_LEN, Iv};
+use crate::crypto::{IV_LEN, Iv, OVERHEAD};
 use crate::hash::sha256_many;
 use crate::index::Claim;
 use crate::packer::{OpenPack, length};
@@ -290,35 +290,40 @@ impl Bench {
             out.extend_from_slice(&sealer.finish());
             Ok(plain_len)
         })?;
-        let stored = sealed.len() as u64;
         if writer.self_checks() {
-            self.opened.clear();
-            self.opened.extend_from_slice(sealed);
-            self.open(writer, (id, plain_len.is_some()), plain)?;
+            let failed = |why: String| Error::SelfCheck { blob: id.to_string(), why };
+            open_again(
+                writer,
+                sealed,
+                plain_len.is_some(),
+                (&mut self.decompressor, &mut self.opened),
+                plain,
+            )
+            .map_err(failed)?;
         }
-        Ok(stored)
+        Ok(sealed.len() as u64)
     }
+}
 
-    /// Makes `plain` what is in the envelope in `opened`.
-    fn open(
-        &mut self,
-        writer: &Writer,
-        (id, is_compressed): (BlobId, bool),
-        plain: &mut [u8],
-    ) -> Result<()> {
-        let failed = |why: String| Error::SelfCheck { blob: id.to_string(), why };
-        // What is hashed then must have come out of the envelope.
-        plain.fill(0);
-        let payload = writer.key().open_in_place(&mut self.opened);
-        let payload = payload.map_err(|error| failed(error.to_string()))?;
-        if is_compressed {
-            return decompress_into(&mut self.decompressor, payload, plain)
-                .map_err(|error| failed(error.to_string()));
-        }
-        if payload.len() != plain.len() {
-            return Err(failed(format!("it holds {} bytes", payload.len())));
-        }
-        plain.copy_from_slice(payload);
-        Ok(())
+/// Makes `plain`, which is what was sealed, what is in the envelope; what is hashed then has come out of it.
+fn open_again(
+    writer: &Writer,
+    sealed: &[u8],
+    is_compressed: bool,
+    (decompressor, opened): (&mut Decompressor<'static>, &mut Vec<u8>),
+    plain: &mut [u8],
+) -> std::result::Result<(), String> {
+    let key = writer.key();
+    if !is_compressed {
+        return key.open_to(sealed, plain).map_err(|error| error.to_string());
     }
+    let len = sealed.len().saturating_sub(OVERHEAD);
+    // Memory that is kept need not be made zero again.
+    if opened.len() < len {
+        opened.resize(len, 0);
+    }
+    let payload = &mut opened[..len];
+    key.open_to(sealed, payload).map_err(|error| error.to_string())?;
+    plain.fill(0);
+    decompress_into(decompressor, payload, plain).map_err(|error| error.to_string())
 }

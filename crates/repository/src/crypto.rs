@@ -150,6 +150,26 @@ impl MasterKey {
         Ok(plain)
     }
 
+    /// Opens an envelope into `plain`, which must be as long as what is in it. On failure nothing is
+    /// changed.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; when the length is another one.
+    pub fn open_to(&self, sealed: &[u8], plain: &mut [u8]) -> Decoded<()> {
+        let (iv, body) = self.verify(sealed)?;
+        if body.len() != plain.len() {
+            let why = format!("it holds {} bytes, not {}", body.len(), plain.len());
+            return Err(DecodeError::malformed(why));
+        }
+        let mut opener = self.kernel.opener(&iv);
+        // Piece by piece, so that what is opened was just copied.
+        for (from, to) in body.chunks(OPENED).zip(plain.chunks_mut(OPENED)) {
+            to.copy_from_slice(from);
+            opener.update(to);
+        }
+        Ok(())
+    }
+
     /// Begins the check of an envelope that is read in pieces.
     ///
     /// # Errors
@@ -180,6 +200,9 @@ impl MasterKey {
         Ok((*iv, body))
     }
 }
+
+/// Bytes that are opened at a time when they are copied, too.
+const OPENED: usize = 8 << 10;
 
 /// Refuses the IV that restic refuses: all zero.
 fn check_iv(iv: &Iv) -> Decoded<()> {
@@ -292,17 +315,25 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_and_any_changed_bit_is_noticed() {
         let key = key();
-        for len in [0, 1, 15, 16, 17, 31, 32, 100, 4096] {
+        for len in [0, 1, 15, 16, 17, 31, 32, 100, 4096, 8192, 8193, 20_000] {
             let plain = vec![7; len];
             let sealed = key.seal(&cx(), &plain).unwrap();
             assert_eq!(sealed.len(), len + OVERHEAD);
             assert_eq!(key.open(&sealed).unwrap(), plain);
             assert_eq!(key.open_in_place(&mut sealed.clone()).unwrap(), plain);
+            let mut other = vec![7; plain.len()];
+            key.open_to(&sealed, &mut other).unwrap();
+            assert_eq!(other, plain);
+            let mut longer = vec![7; plain.len() + 1];
+            assert!(key.open_to(&sealed, &mut longer).is_err());
+            assert!(longer.iter().all(|byte| *byte == 7));
             for at in (0..sealed.len()).step_by(sealed.len() / 9) {
                 let mut bad = sealed.clone();
                 bad[at] ^= 0x10;
                 assert!(key.open(&bad).is_err(), "byte {at} of {len}");
                 let before = bad.clone();
+                assert!(key.open_to(&bad, &mut other).is_err());
+                assert_eq!(other, plain, "nothing is changed");
                 assert!(key.open_in_place(&mut bad).is_err());
                 assert_eq!(bad, before, "nothing is decrypted before the MAC is checked");
             }

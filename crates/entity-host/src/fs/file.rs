@@ -240,9 +240,10 @@ struct OpenedFile {
 }
 
 impl OpenedFile {
-    /// Reads data up to `end`, one piece at most.
+    /// Makes `buf` the data up to `end`, one piece at most.
     fn read(&mut self, end: u64, buf: &mut Vec<u8>) -> rustix::io::Result<()> {
         let wanted = usize::try_from((end - self.at).min(PIECE)).unwrap_or(usize::MAX);
+        // What was there is read over, and need not be made zero first.
         buf.resize(wanted, 0);
         let mut filled = 0;
         while filled < wanted {
@@ -267,19 +268,24 @@ impl ReadFile for OpenedFile {
 
     fn next_piece(&mut self, cx: &Cx, buf: &mut Vec<u8>) -> Result<Option<Piece>> {
         cx.check()?;
-        buf.clear();
         if self.at >= self.to || self.is_short {
+            buf.clear();
             return Ok(None);
         }
         let failed = |text: &str, error| Error::io(format!("read {text}"), error);
         let at = self.at;
         match self.range.at(&self.fd, at).map_err(|error| failed(&self.text, error))? {
             Range::Hole { end } => {
+                buf.clear();
                 self.at = end.min(self.to);
                 Ok(Some(Piece::Hole(Hole { at, len: self.at - at })))
             }
             Range::Data { end } => {
-                self.read(end.min(self.to), buf).map_err(|error| failed(&self.text, error))?;
+                let read = self.read(end.min(self.to), buf);
+                if let Err(error) = read {
+                    buf.clear();
+                    return Err(failed(&self.text, error));
+                }
                 self.at += buf.len() as u64;
                 if Sabotage::DropLastChunk.is_on() && self.at == self.range.size {
                     buf.clear();
