@@ -1,7 +1,7 @@
 //! The costs of single steps on this machine, for the roofline.
 //!
-//! Measured by a release build of this program, by a verb that nobody types, on one core, in
-//! processor time: what waits costs nothing.
+//! Measured by a release build of this program, by a verb that nobody types, on all cores at once, as
+//! a run uses them, in processor time: what waits costs nothing.
 
 use std::fs::{self, File};
 use std::hint::black_box;
@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use alidade_kernels::Level;
 use alidade_kernels::measure::{self, Measured};
 use alidade_repository::{Chunker, Gear};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::chance::Chance;
@@ -34,6 +34,8 @@ pub(crate) struct Arguments {
 const MIB: usize = 1 << 20;
 /// Pieces of the data set that are compressed.
 const SAMPLES: u64 = 192;
+/// How often everything is done.
+const TIMES: usize = 5;
 /// Bytes that are read, cut and written.
 const BYTES: usize = 128 << 20;
 /// Files that are visited and created.
@@ -41,7 +43,22 @@ const FILES: usize = 20_000;
 
 /// The verb that nobody types: measures and prints JSON.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    println!("{}", serde_json::to_string(&kernels(&arguments.set, &arguments.tmpfs)?)?);
+    let cores = std::thread::available_parallelism().context("count the cores")?.get();
+    let measured: Vec<Kernels> = std::thread::scope(|scope| {
+        let start = |core: usize| {
+            let tmpfs = arguments.tmpfs.join(format!("core-{core}"));
+            scope.spawn(move || {
+                place::make(&tmpfs)?;
+                kernels(&arguments.set, &tmpfs)
+            })
+        };
+        let threads: Vec<_> = (0..cores).map(start).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Kernels>>| {
+            thread.join().map_err(|_panic| anyhow!("a measuring thread died"))?
+        };
+        threads.into_iter().map(join).collect::<Result<_>>()
+    })?;
+    println!("{}", serde_json::to_string(&Kernels::mean(&measured))?);
     Ok(())
 }
 
@@ -82,10 +99,10 @@ fn processor_ns() -> u64 {
         + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
-/// What `work` takes, the least of five times: what disturbs only adds.
+/// What `work` takes, the least of some times: what disturbs only adds.
 fn least_ns(mut work: impl FnMut() -> Result<()>) -> Result<u64> {
     let mut least = u64::MAX;
-    for _ in 0..5 {
+    for _ in 0..TIMES {
         let begin = processor_ns();
         work()?;
         least = least.min(processor_ns() - begin);
@@ -140,30 +157,32 @@ impl Samples {
     }
 
     /// Picoseconds that a byte takes to compress and to decompress. Every piece counts the same,
-    /// for it stands for as many bytes as any other.
+    /// for it stands for as many bytes as any other; and all others come between one time and the
+    /// next, so that the processor has not learnt it by heart.
     fn compress(&self, level: i32) -> Result<(u64, u64)> {
         let mut compressor = zstd::bulk::Compressor::new(level).context("start zstd")?;
         let mut decompressor = zstd::bulk::Decompressor::new().context("start zstd")?;
-        let (mut there, mut back) = (0, 0);
-        for piece in &self.pieces {
-            let mut packed = vec![0; zstd::zstd_safe::compress_bound(piece.len())];
-            let mut len = 0;
-            let ns = least_ns(|| {
-                len = compressor.compress_to_buffer(piece, &mut packed).context("compress")?;
-                Ok(())
-            })?;
-            there += per_byte_ps(ns, piece.len() as u64);
-            let mut plain = vec![0; piece.len()];
-            let ns = least_ns(|| {
-                decompressor
-                    .decompress_to_buffer(&packed[..len], &mut plain)
-                    .context("decompress")?;
-                Ok(())
-            })?;
-            back += per_byte_ps(ns, piece.len() as u64);
+        let longest = self.pieces.iter().map(Vec::len).max().unwrap_or(0);
+        let mut packed = vec![0; zstd::zstd_safe::compress_bound(longest)];
+        let mut plain = vec![0; longest];
+        let mut least = vec![(u64::MAX, u64::MAX); self.pieces.len()];
+        for _ in 0..TIMES {
+            for (piece, (there, back)) in self.pieces.iter().zip(&mut least) {
+                let begin = processor_ns();
+                let len = compressor.compress_to_buffer(piece, &mut packed).context("compress")?;
+                let between = processor_ns();
+                let plain = &mut plain[..piece.len()];
+                decompressor.decompress_to_buffer(&packed[..len], plain).context("decompress")?;
+                *there = (*there).min(between - begin);
+                *back = (*back).min(processor_ns() - between);
+            }
         }
         let count = self.pieces.len().max(1) as u64;
-        Ok((there / count, back / count))
+        let mean = |of: fn(&(u64, u64)) -> u64| {
+            let each = self.pieces.iter().zip(&least);
+            each.map(|(piece, ns)| per_byte_ps(of(ns), piece.len() as u64)).sum::<u64>() / count
+        };
+        Ok((mean(|ns| ns.0), mean(|ns| ns.1)))
     }
 }
 
@@ -217,7 +236,7 @@ fn read(files: &[PathBuf]) -> Result<u64> {
 fn write(path: &Path) -> Result<u64> {
     let piece = vec![1; MIB];
     let mut least = u64::MAX;
-    for _ in 0..5 {
+    for _ in 0..TIMES {
         place::remove(path)?;
         let begin = processor_ns();
         let mut file = File::create(path).context("create a file on the tmpfs")?;
@@ -255,7 +274,7 @@ fn visit(files: &[PathBuf]) -> Result<(u64, u64)> {
 /// Nanoseconds to create a file with one byte and a time on the tmpfs.
 fn create(folder: &Path) -> Result<u64> {
     let mut least = u64::MAX;
-    for _ in 0..5 {
+    for _ in 0..TIMES {
         place::remove(folder)?;
         place::make(folder)?;
         let begin = processor_ns();

@@ -35,10 +35,44 @@ pub(super) struct Kernels {
     pub(super) create_ns: u64,
 }
 
+impl Kernels {
+    /// The mean of what several cores took.
+    pub(super) fn mean(measured: &[Self]) -> Self {
+        let mut mean = Self::default();
+        for (at, field) in mean.fields().into_iter().enumerate() {
+            let sum: u64 = measured.iter().map(|one| *one.clone().fields()[at]).sum();
+            *field = sum / measured.len().max(1) as u64;
+        }
+        mean
+    }
+
+    fn fields(&mut self) -> [&mut u64; 12] {
+        let Self {
+            read_ps,
+            cut_ps,
+            hash_ps,
+            seal_ps,
+            open_ps,
+            zstd3_ps,
+            zstd1_ps,
+            unzstd_ps,
+            write_ps,
+            visit_ns,
+            stat_ns,
+            create_ns,
+        } = self;
+        [
+            read_ps, cut_ps, hash_ps, seal_ps, open_ps, zstd3_ps, zstd1_ps, unzstd_ps, write_ps,
+            visit_ns, stat_ns, create_ns,
+        ]
+    }
+}
+
 /// The formula, for the report.
 pub(super) const FORMULA: &str = "\
 The roofline of a row is the time that its steps would take if nothing else cost anything, all cores worked all the
-time, and nothing was ever waited for. It is the sum of what each step costs one core, divided by the number of cores:
+time, and nothing was ever waited for. It is the sum of what each step costs one core while the others do the same,
+divided by the number of cores:
 
 - first backup: each byte is read, cut and hashed; each byte that is new is compressed; each stored byte is sealed,
   hashed as part of its pack, and written; each file costs `statx`, `open`, `read`, `close`. The self-check adds, for
@@ -114,6 +148,20 @@ pub(super) fn least_us(
 mod tests {
     use super::super::row::ROWS;
     use super::*;
+
+    #[test]
+    fn the_mean_of_several_cores_is_taken_field_by_field() {
+        let mut two = [Kernels::default(), Kernels::default()];
+        for (at, one) in two.iter_mut().enumerate() {
+            for (number, field) in one.fields().into_iter().enumerate() {
+                *field = 100 * number as u64 + 2 * at as u64;
+            }
+        }
+        let mut mean = Kernels::mean(&two);
+        let expected: Vec<u64> = (0..12).map(|number| 100 * number + 1).collect();
+        assert_eq!(mean.fields().map(|field| *field).to_vec(), expected);
+        assert_eq!((mean.cut_ps, mean.create_ns), (101, 1101));
+    }
 
     const KERNELS: Kernels = Kernels {
         read_ps: 40,
