@@ -19,7 +19,9 @@ use alidade_repository::key::KeyFile;
 use alidade_repository::pack_header;
 use alidade_repository::snapshot::Snapshot;
 use alidade_repository::tree_codec::{Order, PREFIX, SUFFIX, TreeDecoder, encode_node};
-use alidade_repository::{LockFile, Node, quote, time};
+use alidade_repository::{
+    Content, LockFile, Node, NodeHead, NodeKind, NodeText, TreeCursor, quote, time,
+};
 
 /// Most bytes the check of unpacked files accepts.
 const MAX: usize = 1 << 20;
@@ -84,6 +86,30 @@ pub fn tree(data: &[u8]) {
             last = node.name;
         }
     }
+    tree_as_text(data);
+}
+
+/// A tree that reads whole has the same nodes when it is gone through as text, and a node that is found
+/// the same there is, byte for byte, what would be written.
+fn tree_as_text(data: &[u8]) {
+    let Some(mut cursor) = TreeCursor::over(data.to_vec()) else { return };
+    let read: Result<Vec<Node>, _> = TreeDecoder::new(data, Order::Ascending).collect();
+    for node in read.iter().flatten() {
+        let (mut text, mut ids) = (Vec::new(), Vec::new());
+        NodeHead::from(node).encode(&mut text);
+        let (has_content, has_tree) = (node.kind == NodeKind::File, node.kind == NodeKind::Dir);
+        let head = NodeText { name: &node.name, text: &text, has_content, has_tree };
+        if let Some(same) = cursor.same(&head, &mut ids) {
+            assert_eq!(tree_of(node), [PREFIX, same.json(), SUFFIX].concat());
+            assert_eq!(same.subtree(), node.subtree);
+            let content: Vec<_> = node.content.iter().flat_map(Content::iter).collect();
+            assert_eq!(ids, content.iter().flat_map(|id| id.0).collect::<Vec<u8>>());
+        } else {
+            assert_eq!(cursor.next_node().unwrap().unwrap(), *node);
+        }
+    }
+    let rest = std::iter::from_fn(|| cursor.next_node()).take(data.len() + 2).count();
+    assert!(rest <= data.len() + 1 && (read.is_err() || rest == 0));
 }
 
 fn tree_of(node: &Node) -> Vec<u8> {

@@ -69,7 +69,7 @@ impl Entry {
 /// All entries, for one thread at a time to change.
 #[derive(Default)]
 pub(crate) struct Table {
-    seed: RandomState,
+    seed: Seed,
     segments: Vec<Vec<Entry>>,
     by_id: HashTable<u32>,
     packs: Vec<FileId>,
@@ -77,18 +77,39 @@ pub(crate) struct Table {
     copies: u64,
 }
 
+/// What hashes are made with, so that nobody can fill an index with ids that fall on one bucket.
+#[derive(Clone, Copy)]
+struct Seed([u64; 2]);
+
+impl Default for Seed {
+    fn default() -> Self {
+        let random = RandomState::new();
+        Self([random.hash_one(0), random.hash_one(1)])
+    }
+}
+
+impl Seed {
+    /// An id is a hash already: half of it, mixed with what nobody knows, is enough.
+    fn hash(self, id: &[u8; 32], tree: bool) -> u64 {
+        let (words, _) = id.as_chunks::<8>();
+        let [a, b] = [0, 1].map(|at| u64::from_le_bytes(words[at]) ^ self.0[at]);
+        let product = u128::from(a ^ u64::from(tree)) * u128::from(b);
+        (product as u64) ^ (product >> 64) as u64
+    }
+}
+
 impl Table {
     /// The number of the pack of that name, known or new.
     pub(crate) fn pack(&mut self, name: FileId) -> Result<u32> {
         let Self { seed, packs, packs_by_name, .. } = self;
-        let hash = seed.hash_one(name);
+        let hash = seed.hash(&name.0, false);
         if let Some(known) = packs_by_name.find(hash, |at| packs[*at as usize] == name) {
             return Ok(*known);
         }
         let number = u32::try_from(packs.len()).ok().filter(|number| *number < TREE);
         let number = number.ok_or_else(|| too_many("packs"))?;
         packs.push(name);
-        packs_by_name.insert_unique(hash, number, |at| seed.hash_one(packs[*at as usize]));
+        packs_by_name.insert_unique(hash, number, |at| seed.hash(&packs[*at as usize].0, false));
         Ok(number)
     }
 
@@ -119,7 +140,7 @@ impl Table {
         let Self { seed, segments, by_id, .. } = self;
         by_id.insert_unique(hash, ordinal, |at| {
             let entry = entry_of(segments, *at);
-            hash_of(seed, entry.kind(), &entry.id)
+            hash_of(*seed, entry.kind(), &entry.id)
         });
         Ok(())
     }
@@ -159,7 +180,7 @@ impl Table {
 
     /// The number of the pack of that name, if it is known.
     pub(crate) fn pack_number(&self, name: &FileId) -> Option<u32> {
-        let hash = self.seed.hash_one(name);
+        let hash = self.seed.hash(&name.0, false);
         self.packs_by_name.find(hash, |at| self.packs[*at as usize] == *name).copied()
     }
 
@@ -184,7 +205,7 @@ impl Table {
     }
 
     fn hash(&self, kind: BlobKind, id: &BlobId) -> u64 {
-        hash_of(&self.seed, kind, id)
+        hash_of(self.seed, kind, id)
     }
 }
 
@@ -192,9 +213,8 @@ fn entry_of(segments: &[Vec<Entry>], ordinal: u32) -> &Entry {
     &segments[ordinal as usize / SEGMENT][ordinal as usize % SEGMENT]
 }
 
-/// Seeded, so that nobody can fill an index with ids that fall on one bucket.
-fn hash_of(seed: &RandomState, kind: BlobKind, id: &BlobId) -> u64 {
-    seed.hash_one((kind, id))
+fn hash_of(seed: Seed, kind: BlobKind, id: &BlobId) -> u64 {
+    seed.hash(&id.0, kind == BlobKind::Tree)
 }
 
 fn too_many(what: &str) -> Error {

@@ -74,7 +74,9 @@ impl SameNode {
         (self.from, self.to)
     }
 
-    pub(crate) fn json(&self) -> &[u8] {
+    /// Its text: what would be written now.
+    #[must_use]
+    pub fn json(&self) -> &[u8] {
         &self.text.json[self.from..self.to]
     }
 }
@@ -114,6 +116,13 @@ impl TreeCursor {
     pub fn new(text: Arc<TreeText>) -> Option<Self> {
         let at = PREFIX.len();
         text.json.starts_with(PREFIX).then(|| Self { text, at, behind: at, last: Vec::new() })
+    }
+
+    /// As [`TreeCursor::new`], for a text that no repository holds: for the fuzz targets and for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn over(json: Vec<u8>) -> Option<Self> {
+        Self::new(TreeText::new(BlobId::of(&json), json, Arc::default()))
     }
 
     /// The next node, when its text is that of this head, and behind it a content and a subtree as a
@@ -261,8 +270,7 @@ mod tests {
     const ID: &str = "98ea6e4f216f2fb4b69fff9b3a44842c38686ca685f3f55dc48c5d3fb1107be4";
 
     fn cursor(json: impl Into<Vec<u8>>) -> Option<TreeCursor> {
-        let json = json.into();
-        TreeCursor::new(TreeText::new(BlobId::of(&json), json, Arc::default()))
+        TreeCursor::over(json.into())
     }
 
     fn same(json: String, has_content: bool, has_tree: bool) -> bool {

@@ -66,7 +66,8 @@ fn stopped_writer(world: &World) -> (Child, Vec<PathBuf>) {
             if temporaries(world).iter().any(|path| path.to_string_lossy().contains("/data/")) {
                 kill_process(pid, Signal::STOP).unwrap();
                 // The signal is only sent: all its threads have stopped when this comes back.
-                let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+                let stopped =
+                    WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
                 waitid(WaitId::Pid(pid), stopped).unwrap();
                 let writing = temporaries(world);
                 if !writing.is_empty() {

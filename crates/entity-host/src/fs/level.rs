@@ -9,7 +9,7 @@ use rustix::io::{Errno, Result};
 
 use super::dir::{Dir, LISTING};
 use super::filter::Scope;
-use super::listing::{Lister, Window};
+use super::listing::{Listed, Lister, Window};
 use super::metadata::{identity_of, look};
 use super::walk::{Limits, Stop};
 
@@ -193,14 +193,14 @@ impl Levels {
     }
 
     /// The next name of the level entered last.
-    pub(crate) fn next_name(&mut self) -> Option<Box<[u8]>> {
+    pub(crate) fn next_name(&mut self) -> Option<Listed> {
         let level = self.stack.last_mut()?;
         let before = level.window.bytes();
-        let name = level.window.pop()?;
+        let listed = level.window.pop()?;
         self.names -= before - level.window.bytes();
         level.last.clear();
-        level.last.extend_from_slice(&name);
-        Some(name)
+        level.last.extend_from_slice(&listed.name);
+        Some(listed)
     }
 
     /// Gives up the rest of the level entered last.

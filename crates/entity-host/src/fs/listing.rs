@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
 use alidade_entity::Cx;
-use rustix::fs::{RawDir, SeekFrom, seek};
+use rustix::fs::{FileType, RawDir, SeekFrom, seek};
 use rustix::io::Errno;
 
 use super::walk::Stop;
@@ -23,11 +23,19 @@ const STRIDE: usize = 4096;
 /// Room for names as the system delivers them; 64 KiB hold about two thousand short ones.
 const BUFFER: usize = 64 * 1024;
 
+/// A name as it was listed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Listed {
+    pub(crate) name: Box<[u8]>,
+    /// True when the listing said that it is a directory; not every file system says so.
+    pub(crate) is_directory: bool,
+}
+
 /// Names still to be visited.
 #[derive(Default)]
 pub(crate) struct Window {
     /// Descending, so that the next one is the last.
-    names: Vec<Box<[u8]>>,
+    names: Vec<Listed>,
     bytes: usize,
     /// True when the directory may have names after these.
     more: bool,
@@ -41,7 +49,8 @@ impl Window {
 
     /// One of a single name.
     pub(crate) fn of(name: &[u8]) -> Self {
-        Self { names: vec![name.into()], bytes: cost(name), more: false }
+        let listed = Listed { name: name.into(), is_directory: false };
+        Self { names: vec![listed], bytes: cost(name), more: false }
     }
 
     /// True when it has no names and never will.
@@ -50,10 +59,10 @@ impl Window {
     }
 
     /// The next name.
-    pub(crate) fn pop(&mut self) -> Option<Box<[u8]>> {
-        let name = self.names.pop()?;
-        self.bytes -= cost(&name);
-        Some(name)
+    pub(crate) fn pop(&mut self) -> Option<Listed> {
+        let listed = self.names.pop()?;
+        self.bytes -= cost(&listed.name);
+        Some(listed)
     }
 
     /// True when the directory has to be listed again.
@@ -99,7 +108,7 @@ impl Lister {
         budget: usize,
     ) -> Result<Window, Stop> {
         seek(dir, SeekFrom::Start(0))?;
-        let mut heap: BinaryHeap<Box<[u8]>> = BinaryHeap::new();
+        let mut heap: BinaryHeap<Listed> = BinaryHeap::new();
         let (mut bytes, mut more, mut seen) = (0, false, 0);
         let mut entries = RawDir::new(dir, &mut self.buffer);
         while let Some(entry) = entries.next() {
@@ -117,20 +126,21 @@ impl Lister {
             if name == b"." || name == b".." || name <= after {
                 continue;
             }
-            if more && heap.peek().is_some_and(|largest| name >= &**largest) {
+            if more && heap.peek().is_some_and(|largest| name >= &*largest.name) {
                 continue;
             }
             bytes += cost(name);
-            heap.push(name.into());
+            let is_directory = entry.file_type() == FileType::Directory;
+            heap.push(Listed { name: name.into(), is_directory });
             while bytes > budget && heap.len() > 1 {
-                bytes -= heap.pop().map_or(0, |largest| cost(&largest));
+                bytes -= heap.pop().map_or(0, |largest| cost(&largest.name));
                 more = true;
             }
         }
         let mut names = heap.into_sorted_vec();
-        names.dedup();
+        names.dedup_by(|a, b| a.name == b.name);
         names.reverse();
-        let bytes = names.iter().map(|name| cost(name)).sum();
+        let bytes = names.iter().map(|listed| cost(&listed.name)).sum();
         Ok(Window { names, bytes, more })
     }
 }

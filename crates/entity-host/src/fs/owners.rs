@@ -11,8 +11,15 @@ const REMEMBERED: usize = 65_536;
 /// Asks the system's name services.
 #[derive(Default)]
 pub(crate) struct Owners {
-    users: Mutex<HashMap<u32, String>>,
-    groups: Mutex<HashMap<u32, String>>,
+    users: Mutex<Names>,
+    groups: Mutex<Names>,
+}
+
+#[derive(Default)]
+struct Names {
+    by_id: HashMap<u32, String>,
+    /// The one that was asked for last: mostly the next one, too.
+    last: Option<(u32, String)>,
 }
 
 impl Owners {
@@ -32,21 +39,17 @@ impl Owners {
     }
 }
 
-fn cached(
-    names: &Mutex<HashMap<u32, String>>,
-    id: u32,
-    ask: impl FnOnce() -> Option<String>,
-) -> String {
+fn cached(names: &Mutex<Names>, id: u32, ask: impl FnOnce() -> Option<String>) -> String {
     let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(name) = names.get(&id) {
+    let Names { by_id, last } = &mut *names;
+    if let Some((_, name)) = last.as_ref().filter(|(last, _)| *last == id) {
         return name.clone();
     }
-    let name = ask().unwrap_or_default();
-    if names.len() >= REMEMBERED {
-        names.clear();
+    if by_id.len() >= REMEMBERED && !by_id.contains_key(&id) {
+        by_id.clear();
     }
-    names.insert(id, name.clone());
-    name
+    let name = by_id.entry(id).or_insert_with(|| ask().unwrap_or_default());
+    last.insert((id, name.clone())).1.clone()
 }
 
 #[cfg(test)]

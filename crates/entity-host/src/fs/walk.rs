@@ -15,7 +15,7 @@ use super::file::FoundFile;
 use super::filter::{Filter, Scope};
 use super::inode::keeps_inodes;
 use super::level::{Level, Levels};
-use super::listing::Lister;
+use super::listing::{Listed, Lister};
 use super::marker;
 use super::metadata::{device_of, identity_of, kind_of, look, look_at, metadata_of, version_of};
 use super::tally::{Tally, unreadable, unreadable_attribute};
@@ -45,7 +45,7 @@ impl Default for Limits {
 }
 
 /// A name, and the open directory it is in.
-type Next = (Box<[u8]>, Arc<OwnedFd>);
+type Next = (Listed, Arc<OwnedFd>);
 
 /// Why something was not finished.
 pub(crate) enum Stop {
@@ -160,7 +160,7 @@ impl Walk {
             return Ok(());
         }
         match self.next_name(cx) {
-            Ok(Some((name, fd))) => self.visit(&name, &fd, out),
+            Ok(Some((listed, fd))) => self.visit(&listed, &fd, out),
             Ok(None) => Ok(()),
             Err(Stop::Run(error)) => Err(error),
             Err(Stop::Io(error)) => {
@@ -190,12 +190,12 @@ impl Walk {
         }
     }
 
-    fn visit(&mut self, name: &[u8], fd: &Arc<OwnedFd>, out: &mut Vec<Visit>) -> Result<()> {
+    fn visit(&mut self, listed: &Listed, fd: &Arc<OwnedFd>, out: &mut Vec<Visit>) -> Result<()> {
         let length = self.path.len();
         self.path.push(b'/');
-        self.path.extend_from_slice(name);
+        self.path.extend_from_slice(&listed.name);
         let depth = self.levels.depth();
-        let visited = self.consider(name, fd, out);
+        let visited = self.consider(listed, fd, out);
         if self.levels.depth() == depth {
             self.path.truncate(length);
         } else if let Some(level) = self.levels.top_mut() {
@@ -205,7 +205,8 @@ impl Walk {
     }
 
     /// Decides about a name, looks at it, and visits it.
-    fn consider(&mut self, name: &[u8], fd: &Arc<OwnedFd>, out: &mut Vec<Visit>) -> Result<()> {
+    fn consider(&mut self, listed: &Listed, fd: &Arc<OwnedFd>, out: &mut Vec<Visit>) -> Result<()> {
+        let name = &*listed.name;
         let Some(level) = self.levels.top() else { return Ok(()) };
         let (directory, marked) = (level.scope, level.marker);
         if let Some(marker) = marked.map(|at| &self.filter.markers[at])
@@ -221,6 +222,13 @@ impl Walk {
         if let Some(rule) = self.filter.excludes_path(&self.path) {
             self.tally.exclude(&rule);
             return Ok(());
+        }
+        if listed.is_directory && self.filter.includes(&self.path, true) {
+            // One look is enough, at what was opened. What does not open is looked at by its name.
+            if let Ok(opened) = self.open_directory(fd, name) {
+                self.entered(name, opened, scope, out);
+                return Ok(());
+            }
         }
         let stat = match look_at(fd, name) {
             Ok(stat) => stat,
@@ -301,9 +309,11 @@ impl Walk {
         (stat, scope): (&Statx, Scope),
         out: &mut Vec<Visit>,
     ) -> Result<()> {
-        let opened = self.open_directory(parent, name);
-        let (fd, stat) = match opened.and_then(|fd| look(&fd).map(|stat| (fd, stat))) {
-            Ok(opened) => opened,
+        match self.open_directory(parent, name) {
+            Ok(opened) => {
+                self.entered(name, opened, scope, out);
+                Ok(())
+            }
             Err(error) => {
                 let omission = unreadable(self.here(), "open the directory", error);
                 if matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) {
@@ -317,29 +327,43 @@ impl Walk {
                 out.push(Visit::Enter(entry));
                 let omitted = self.fail_or_omit(omission, error, out);
                 out.push(Visit::Leave);
-                return omitted;
+                omitted
             }
-        };
+        }
+    }
+
+    /// Visits a directory that was opened, and puts it on the stack.
+    fn entered(
+        &mut self,
+        name: &[u8],
+        (fd, stat): (OwnedFd, Statx),
+        scope: Scope,
+        out: &mut Vec<Visit>,
+    ) {
         let entry = self.directory_entry(name, &stat, Object::Open(fd.as_fd()));
         out.push(Visit::Enter(entry));
         let rule = self.filter.one_file_system();
         if let Some(rule) = rule.filter(|_| device_of(&stat) != self.root_device) {
             self.tally.exclude(self.filter.rule_name(rule));
             out.push(Visit::Leave);
-            return Ok(());
+            return;
         }
-        let Some(above) = self.levels.top() else { return Ok(()) };
+        let Some(above) = self.levels.top() else { return };
         let mut level = Level::new(above.dir.child(name), identity_of(&stat), scope);
         level.announced = true;
         level.marker = marker::find(&self.filter.markers, &fd);
         level.keeps_inodes = self.keeps_inodes_on(&fd, device_of(&stat));
         level.open_with(Arc::new(fd));
         self.levels.push(level);
-        Ok(())
     }
 
-    /// Opens a directory to list it, without a trace of that where the system permits it.
-    fn open_directory(&mut self, parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    /// Opens a directory to list it, without a trace of that where the system permits it, and looks
+    /// at it.
+    fn open_directory(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+    ) -> rustix::io::Result<(OwnedFd, Statx)> {
         loop {
             let opened = match openat(parent, name, LISTING | OFlags::NOATIME, Mode::empty()) {
                 Err(Errno::PERM) => openat(parent, name, LISTING, Mode::empty()),
@@ -347,7 +371,7 @@ impl Walk {
             };
             match opened {
                 Err(Errno::MFILE | Errno::NFILE) if self.levels.close_one() => {}
-                opened => return opened,
+                opened => return opened.and_then(|fd| look(&fd).map(|stat| (fd, stat))),
             }
         }
     }
