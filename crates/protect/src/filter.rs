@@ -45,6 +45,9 @@ impl Filter {
 
     /// Judges the entry at an absolute path.
     pub(crate) fn look(&self, path: &[u8], is_dir: bool) -> Verdict {
+        if self.takes_everything() {
+            return Verdict::Yes;
+        }
         let path = components(path);
         if let Some(pattern) = self.exclude.find(&path) {
             return Verdict::No(Some(Rule::Pattern(pattern.as_str().to_owned()).name()));

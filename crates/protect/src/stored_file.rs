@@ -1,19 +1,21 @@
 //! A stored file, read as any other file: blobs that lie together are read and verified together.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use alidade_entity::{Class, Cx, Error, OpenFile, Piece, ReadFile, Result, Shelf, Span, Verdict};
 use alidade_model::{Hole, Metadata};
-use alidade_repository::{BlobId, BlobKind, Blobs, Content, Indexed, Lies};
+use alidade_repository::{BlobId, BlobKind, Blobs, Content, Indexed};
 
 use crate::error::as_entity;
 use crate::stored_source::Findings;
 
 /// Files up to this size are read together with others that are announced.
 const TOGETHER: u64 = 16 << 20;
-/// Content that is read and verified together, in bytes.
-const AHEAD: u64 = 24 << 20;
+/// Content that is read and verified together, in bytes, about: the more there is, the more evenly
+/// it fills the lanes that hash it.
+const AHEAD: u64 = 36 << 20;
 /// The largest piece.
 const PIECE: usize = 8 << 20;
 /// Where in the list of blobs an offset lies is remembered for every so many bytes.
@@ -27,18 +29,18 @@ pub(crate) struct Stored {
     pub(crate) metadata: Metadata,
     pub(crate) holes: Vec<Hole>,
     pub(crate) sparse_zeros: bool,
+    pub(crate) layout: OnceLock<Layout>,
 }
 
 /// A stored file, met in a walk.
 pub(crate) struct StoredFile {
     stored: Arc<Stored>,
-    layout: OnceLock<Arc<Layout>>,
 }
 
 /// Where the blobs of a file lie in it.
-struct Layout {
+pub(crate) struct Layout {
     size: u64,
-    /// Offsets and the runs of blobs that begin there, ascending.
+    /// Offsets behind the beginning and the runs of blobs that begin there, ascending.
     marks: Vec<(u64, usize)>,
 }
 
@@ -54,24 +56,27 @@ type Lent = Arc<Mutex<Option<Blobs>>>;
 
 impl StoredFile {
     pub(crate) fn new(stored: Stored) -> Self {
-        Self { stored: Arc::new(stored), layout: OnceLock::new() }
+        Self { stored: Arc::new(stored) }
     }
+}
 
-    fn layout(&self) -> Result<Arc<Layout>> {
+impl Stored {
+    fn layout(&self) -> Result<&Layout> {
         if let Some(layout) = self.layout.get() {
-            return Ok(Arc::clone(layout));
+            return Ok(layout);
         }
-        let layout = Arc::new(Layout::of(&self.stored)?);
-        Ok(Arc::clone(self.layout.get_or_init(|| layout)))
+        let layout = Layout::of(self)?;
+        Ok(self.layout.get_or_init(|| layout))
     }
 }
 
 impl Layout {
     fn of(stored: &Stored) -> Result<Self> {
-        let (mut size, mut marks) = (0u64, vec![(0, 0)]);
+        let (mut size, mut marks, mut marked) = (0u64, Vec::new(), 0);
         for (run, (id, count)) in stored.content.runs().iter().enumerate() {
-            if marks.last().is_some_and(|(at, _)| size - at >= MARK) {
+            if size - marked >= MARK {
                 marks.push((size, run));
+                marked = size;
             }
             let len = stored.indexed.plain_len(BlobKind::Data, id).ok_or_else(|| {
                 Error::new(Class::Damaged, format!("find blob {id} in the index"))
@@ -84,7 +89,7 @@ impl Layout {
     /// A run of blobs at or before that offset, and where it begins.
     fn before(&self, at: u64) -> (u64, usize) {
         let after = self.marks.partition_point(|(begins, _)| *begins <= at);
-        self.marks.get(after.saturating_sub(1)).copied().unwrap_or((0, 0))
+        after.checked_sub(1).map_or((0, 0), |mark| self.marks[mark])
     }
 }
 
@@ -101,7 +106,7 @@ impl OpenFile for StoredFile {
     }
 
     fn open(&self, cx: &Cx, shelf: &mut Shelf, span: Span) -> Result<Box<dyn ReadFile>> {
-        let layout = self.layout()?;
+        let layout = self.stored.layout()?;
         let announced = shelf.kept::<Announced>();
         let lent = Arc::clone(&announced.blobs);
         let mut ahead = held(&lent).take().unwrap_or_default();
@@ -112,14 +117,14 @@ impl OpenFile for StoredFile {
                 .read_blobs(cx, &wanted, &mut ahead)
                 .map_err(|error| as_entity("read stored pieces of files", error))?;
         }
-        let mut metadata = self.stored.metadata.clone();
-        metadata.size = layout.size;
+        let is_steady = layout.size == self.stored.metadata.size;
+        let resized = (!is_steady)
+            .then(|| Box::new(Metadata { size: layout.size, ..self.stored.metadata.clone() }));
         let (next, run) = layout.before(span.from);
         Ok(Box::new(StoredReader {
             stored: Arc::clone(&self.stored),
-            steady: layout.size == self.stored.metadata.size,
             to: layout.size.min(span.to),
-            metadata,
+            resized,
             run,
             of_run: 0,
             next,
@@ -140,8 +145,8 @@ impl OpenFile for StoredFile {
 /// An open stored file: blob after blob, verified; holes are told, not read.
 struct StoredReader {
     stored: Arc<Stored>,
-    steady: bool,
-    metadata: Metadata,
+    /// The metadata where the content has another size than it says.
+    resized: Option<Box<Metadata>>,
     /// Where the span ends.
     to: u64,
     /// The next blob to hold, a run and a place in it, and where that begins.
@@ -162,14 +167,14 @@ struct StoredReader {
 /// The content of a blob.
 enum Held {
     Own(Vec<u8>),
-    Ahead(Lies),
+    Ahead(Range<usize>),
 }
 
 impl StoredReader {
     fn held(&self) -> &[u8] {
         match &self.held {
             Held::Own(bytes) => bytes,
-            Held::Ahead(lies) => self.ahead.bytes(lies),
+            Held::Ahead(range) => self.ahead.bytes(range.clone()),
         }
     }
 
@@ -248,8 +253,8 @@ impl StoredReader {
 
     /// Holds the content of a blob, reading those that follow it with it.
     fn hold(&mut self, cx: &Cx, id: BlobId) -> Result<()> {
-        if let Some(lies) = self.ahead.find(&id) {
-            self.held = Held::Ahead(lies);
+        if let Some(range) = self.ahead.find(&id) {
+            self.held = Held::Ahead(range);
             return Ok(());
         }
         let wanted = self.wanted();
@@ -257,8 +262,8 @@ impl StoredReader {
             .indexed
             .read_blobs(cx, &wanted, &mut self.ahead)
             .map_err(|error| as_entity("read stored pieces of a file", error))?;
-        if let Some(lies) = self.ahead.find(&id) {
-            self.held = Held::Ahead(lies);
+        if let Some(range) = self.ahead.find(&id) {
+            self.held = Held::Ahead(range);
             return Ok(());
         }
         // Not whole where it lies first: now every copy is tried, and it is said why none is good.
@@ -274,9 +279,13 @@ impl StoredReader {
     /// The blobs that are read together with the next one.
     fn wanted(&self) -> Vec<BlobId> {
         let (mut wanted, mut bytes, mut at) = (Vec::new(), 0u64, self.next);
+        // Equal parts: a small rest would be hashed slowly.
+        let rest = self.to.saturating_sub(at);
+        let share = rest / rest.div_ceil(AHEAD).max(1);
         for (id, count) in self.stored.content.runs().iter().skip(self.run) {
             let len = self.stored.indexed.plain_len(BlobKind::Data, id).map_or(0, u64::from);
-            if at >= self.to || (bytes > 0 && bytes + len > AHEAD) {
+            let is_enough = bytes >= share || bytes + len > Blobs::HELD as u64;
+            if at >= self.to || (bytes > 0 && is_enough) {
                 break;
             }
             if !self.is_in_hole(at, len) {
@@ -307,7 +316,7 @@ fn held(lent: &Lent) -> MutexGuard<'_, Option<Blobs>> {
 
 impl ReadFile for StoredReader {
     fn metadata(&self) -> &Metadata {
-        &self.metadata
+        self.resized.as_deref().unwrap_or(&self.stored.metadata)
     }
 
     fn next_piece(&mut self, cx: &Cx, buf: &mut Vec<u8>) -> Result<Option<Piece>> {
@@ -326,6 +335,6 @@ impl ReadFile for StoredReader {
     }
 
     fn finish(self: Box<Self>) -> Result<Verdict> {
-        Ok(if self.steady { Verdict::Steady } else { Verdict::Changed })
+        Ok(if self.resized.is_none() { Verdict::Steady } else { Verdict::Changed })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use alidade_entity::{Class, Cx, Ending, Error, Lease, Result, TreeSource, Visit};
 use alidade_model::{
@@ -218,6 +218,7 @@ impl StoredSource {
             metadata: entry.metadata.clone(),
             holes,
             sparse_zeros: self.walk.sparse_zeros,
+            layout: OnceLock::new(),
         });
         Ok(Visit::File(entry, Box::new(file)))
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use alidade_entity::Cx;
 
-use crate::compress::decompress_behind;
+use crate::compress::decompress_into;
 use crate::crypto::IV_LEN;
 use crate::hash::sha256_many;
 use crate::index::Found;
@@ -14,62 +14,53 @@ use crate::{BlobId, BlobKind, Error, FileKind, Indexed, Result};
 
 /// Bytes between two blobs that are read and thrown away rather than asked for in two requests.
 const GAP: u32 = 64 << 10;
-/// The longest part of a pack that is read with one request.
+/// The longest part of a pack that is read with one request, and the longest blob.
 const RANGE: u32 = 9 << 20;
-/// Content that is held together, in bytes; what is beyond is left out.
-const HELD: usize = 32 << 20;
-
 /// The contents of blobs that were read together. Their hashes are right.
 ///
-/// What was stored compressed is unfolded into a memory of its own; what was not is left where it was
-/// read and decrypted. Both memories are kept from one reading to the next.
+/// What was not compressed is left where it was read and decrypted, as far as that is worth the room.
+/// The memory is kept from one reading to the next.
 #[derive(Debug, Default)]
 pub struct Blobs {
-    /// What was read, decrypted where it lies. Its length is the most that was ever held.
-    read: Vec<u8>,
-    unfolded: Vec<u8>,
-    by_id: HashMap<BlobId, Lies>,
-}
-
-/// Where the content of a blob lies in its [`Blobs`].
-#[derive(Clone, Debug)]
-pub struct Lies {
-    is_unfolded: bool,
-    range: Range<usize>,
+    /// Contents, and what was between them where they were read. Its length is the most there ever was.
+    memory: Vec<u8>,
+    /// Where what is not left is read.
+    passing: Vec<u8>,
+    by_id: HashMap<BlobId, Range<usize>>,
 }
 
 impl Blobs {
+    /// Content that is held together, in bytes; what is beyond is left out.
+    pub const HELD: usize = 40 << 20;
+
     /// Where the content of a blob lies, if it was read.
     #[must_use]
-    pub fn find(&self, id: &BlobId) -> Option<Lies> {
+    pub fn find(&self, id: &BlobId) -> Option<Range<usize>> {
         self.by_id.get(id).cloned()
     }
 
-    /// The content that lies there.
+    /// A part of all contents, as [`Blobs::find`] gave it.
     ///
     /// # Panics
-    /// When [`Blobs::find`] did not say so after these contents were read.
+    /// When it did not.
     #[must_use]
-    pub fn bytes(&self, lies: &Lies) -> &[u8] {
-        let memory = if lies.is_unfolded { &self.unfolded } else { &self.read };
-        &memory[lies.range.clone()]
+    pub fn bytes(&self, range: Range<usize>) -> &[u8] {
+        &self.memory[range]
     }
 
     /// Forgets what was read, and makes room for what will be.
-    fn make_room(&mut self, ranges: &[Together<'_>]) {
+    fn make_room(&mut self, parts: &[Together<'_>]) {
         self.by_id.clear();
-        self.unfolded.clear();
-        self.unfolded.reserve(ranges.iter().map(Together::unfolded_len).sum());
-        let (mut at, mut most) = (0, 0);
-        for range in ranges {
-            most = most.max(at + range.len);
-            at += range.kept_len();
-        }
-        if self.read.len() < most {
+        let held = parts.iter().map(Together::held_len).sum();
+        if self.memory.len() < held {
             // Freed first, so that both are never there together. So large that it hardly ever grows
             // again: what is not used of memory that the system zeroes is not taken.
-            self.read = Vec::new();
-            self.read = vec![0; most.max(HELD + RANGE as usize)];
+            self.memory = Vec::new();
+            self.memory = vec![0; held.max(Self::HELD + RANGE as usize)];
+        }
+        let passing = parts.iter().filter(|part| !part.stays).map(|part| part.len).max();
+        if self.passing.len() < passing.unwrap_or(0) {
+            self.passing.resize(passing.unwrap_or(0), 0);
         }
     }
 }
@@ -98,32 +89,33 @@ impl<'a> Together<'a> {
     }
 
     /// Parts of `found`, which are in the order of the store.
-    fn all_of(found: &'a [Found]) -> Vec<Self> {
+    fn all_of(found: &'a [Found], best_read: u32) -> Vec<Self> {
         let (mut all, mut rest) = (Vec::new(), found);
         while !rest.is_empty() {
-            let (copies, later) = rest.split_at(neighbours(rest));
+            let (copies, later) = rest.split_at(neighbours(rest, best_read));
             all.push(Self::new(copies));
             rest = later;
         }
         all
     }
 
-    /// What is kept of what was read, in bytes.
-    fn kept_len(&self) -> usize {
-        if self.stays { self.len } else { 0 }
-    }
-
-    /// What does not stay where it was read, in bytes.
-    fn unfolded_len(&self) -> usize {
+    /// What of the memory it takes: what stays, and behind it what does not lie in there.
+    fn held_len(&self) -> usize {
         let moved = |copy: &&Found| copy.blob.plain_len.is_some() || !self.stays;
         let moved = self.copies.iter().filter(moved);
-        moved.map(|copy| copy.blob.content_len().map_or(0, |len| len as usize)).sum()
+        let moved: usize =
+            moved.map(|copy| copy.blob.content_len().map_or(0, |len| len as usize)).sum();
+        self.kept_len() + moved
+    }
+
+    fn kept_len(&self) -> usize {
+        if self.stays { self.len } else { 0 }
     }
 }
 
 impl Indexed {
-    /// Makes `blobs` what these data blobs hold, as far as their first copies are whole and 32 MiB hold
-    /// them: what is missing then is for [`Indexed::read_blob`], which tries every copy and says why.
+    /// Makes `blobs` what these data blobs hold, as far as their first copies are whole and
+    /// [`Blobs::HELD`] holds them: what is missing then is for [`Indexed::read_blob`], which tries every copy and says why.
     ///
     /// # Errors
     /// When the run was told to stop; when there is no memory for zstd.
@@ -131,19 +123,20 @@ impl Indexed {
         cx.check()?;
         let mut found = self.find_first(ids);
         found.sort_unstable_by_key(|copy| (copy.pack, copy.blob.offset));
-        let ranges = Together::all_of(&found);
-        blobs.make_room(&ranges);
+        let parts = Together::all_of(&found, self.repository().store().best_read().min(RANGE));
+        blobs.make_room(&parts);
         let mut opened = Vec::with_capacity(found.len());
         self.benches().with(Bench::new, |bench| {
             let mut at = 0;
-            for range in &ranges {
+            for part in &parts {
                 cx.check()?;
-                self.open_range(bench, (range, at), blobs, &mut opened)?;
-                at += range.kept_len();
+                self.open_part(bench, (part, at), blobs, &mut opened)?;
+                at += part.held_len();
             }
             Ok::<_, Error>(())
         })?;
-        let contents: Vec<&[u8]> = opened.iter().map(|(_, lies)| blobs.bytes(lies)).collect();
+        let contents: Vec<&[u8]> =
+            opened.iter().map(|(_, range)| &blobs.memory[range.clone()]).collect();
         let hashes = sha256_many(&contents, &mut []);
         let whole = opened.into_iter().zip(hashes).filter(|((id, _), hash)| id.0 == *hash);
         blobs.by_id.extend(whole.map(|(opened, _)| opened));
@@ -154,7 +147,7 @@ impl Indexed {
     fn find_first(&self, ids: &[BlobId]) -> Vec<Found> {
         let table = self.index().read();
         let mut seen = std::collections::HashSet::with_capacity(ids.len());
-        let mut room = HELD;
+        let mut room = Blobs::HELD;
         let mut found = Vec::with_capacity(ids.len());
         for id in ids {
             if !seen.insert(*id) {
@@ -170,67 +163,60 @@ impl Indexed {
         found
     }
 
-    /// Reads neighbours with one request to a place in the memory for it, and opens them.
-    fn open_range(
+    /// Reads neighbours with one request and opens them, into the memory from `at` on.
+    fn open_part(
         &self,
         bench: &mut Bench,
-        (range, at): (&Together<'_>, usize),
+        (part, at): (&Together<'_>, usize),
         blobs: &mut Blobs,
-        opened: &mut Vec<(BlobId, Lies)>,
+        opened: &mut Vec<(BlobId, Range<usize>)>,
     ) -> Result<()> {
-        let Some(first) = range.copies.first() else { return Ok(()) };
-        let Blobs { read, unfolded, .. } = blobs;
-        let memory = &mut read[at..at + range.len];
-        let pack = first.pack.to_string();
-        let from = first.blob.offset;
-        let done =
-            self.repository().store().read_at(FileKind::Pack, &pack, u64::from(from), memory);
-        match done {
+        let Some(first) = part.copies.first() else { return Ok(()) };
+        let (kept, moved) = blobs.memory[at..].split_at_mut(part.kept_len());
+        let read = if part.stays { kept } else { &mut blobs.passing[..part.len] };
+        let (pack, from) = (first.pack.to_string(), first.blob.offset);
+        match self.repository().store().read_at(FileKind::Pack, &pack, u64::from(from), read) {
             Ok(()) => {}
             Err(Error::Cancelled) => return Err(Error::Cancelled),
             // Each blob is asked for alone then, and it is said what is wrong.
             Err(_) => return Ok(()),
         }
-        for copy in range.copies {
+        let mut end = 0;
+        for copy in part.copies {
             let begin = (copy.blob.offset - from) as usize;
-            let sealed = &mut memory[begin..begin + copy.blob.len as usize];
+            let sealed = &mut read[begin..begin + copy.blob.len as usize];
             let Ok(payload) = self.repository().files().key().open_in_place(sealed) else {
                 continue;
             };
-            let behind = unfolded.len();
-            let lies = match copy.blob.plain_len {
-                None if range.stays => {
-                    let begin = at + begin + IV_LEN;
-                    Lies { is_unfolded: false, range: begin..begin + payload.len() }
-                }
-                None => {
-                    unfolded.extend_from_slice(payload);
-                    Lies { is_unfolded: true, range: behind..unfolded.len() }
-                }
-                Some(len) => {
-                    let Bench { decompressor, .. } = bench;
-                    if decompress_behind(decompressor, payload, len as usize, unfolded).is_err() {
-                        unfolded.truncate(behind);
-                        continue;
-                    }
-                    Lies { is_unfolded: true, range: behind..unfolded.len() }
-                }
-            };
-            opened.push((copy.blob.id, lies));
+            if part.stays && copy.blob.plain_len.is_none() {
+                let begin = at + begin + IV_LEN;
+                opened.push((copy.blob.id, begin..begin + payload.len()));
+                continue;
+            }
+            let len = copy.blob.plain_len.map_or(payload.len(), |len| len as usize);
+            let out = &mut moved[end..end + len];
+            match copy.blob.plain_len {
+                None => out.copy_from_slice(payload),
+                Some(_) if decompress_into(&mut bench.decompressor, payload, out).is_ok() => {}
+                Some(_) => continue,
+            }
+            let begin = at + part.kept_len() + end;
+            opened.push((copy.blob.id, begin..begin + len));
+            end += len;
         }
         Ok(())
     }
 }
 
 /// How many of the first of `found` are read with one request.
-fn neighbours(found: &[Found]) -> usize {
+fn neighbours(found: &[Found], best_read: u32) -> usize {
     let Some(first) = found.first() else { return 0 };
     let end = |copy: &Found| copy.blob.offset.saturating_add(copy.blob.len);
     let near = |pair: &&[Found]| {
         let (one, next) = (&pair[0], &pair[1]);
         one.pack == next.pack
             && (end(one)..=end(one).saturating_add(GAP)).contains(&next.blob.offset)
-            && end(next) - first.blob.offset <= RANGE
+            && end(next) - first.blob.offset <= best_read
     };
     1 + found.windows(2).take_while(near).count()
 }

@@ -33,7 +33,7 @@ mod tree_writer;
 mod writer;
 
 pub use batch::{Batch, Chunk};
-pub use blobs::{Blobs, Lies};
+pub use blobs::Blobs;
 pub use check::{CheckOptions, CheckSummary, Finding, FindingClass};
 pub use chunker::{AVG_CHUNK, Chunker, Gear, MAX_CHUNK, MIN_CHUNK};
 pub use compress::Compression;

@@ -98,6 +98,12 @@ pub trait Store: Send + Sync {
     /// [`crate::Error::NotFound`]; [`crate::Error::Damaged`] when the file ends before.
     fn read_at(&self, kind: FileKind, name: &str, at: u64, buf: &mut [u8]) -> Result<()>;
 
+    /// About how many bytes one call of [`Store::read_at`] should ask for: with fewer, the way there and
+    /// back is gone more often; with more, they come no faster. 8 MiB unless the store knows better.
+    fn best_read(&self) -> u32 {
+        8 << 20
+    }
+
     /// The length of a file in bytes.
     ///
     /// # Errors

@@ -45,7 +45,7 @@ fn what_is_read_together_is_what_was_stored_and_the_memory_can_be_used_again() {
     for wanted in [few, many, &ids[60..64], &ids[64..], &unknown, many, &[], few] {
         indexed.read_blobs(&cx(), wanted, &mut blobs).unwrap();
         for (id, content) in ids.iter().zip(&contents) {
-            let found = blobs.find(id).map(|lies| blobs.bytes(&lies));
+            let found = blobs.find(id).map(|range| blobs.bytes(range));
             assert_eq!(found, wanted.contains(id).then_some(content.as_slice()), "{id}");
         }
         assert!(blobs.find(&unknown[0]).is_none());
@@ -78,7 +78,7 @@ fn a_blob_that_is_damaged_is_left_out_and_those_beside_it_are_read() {
         let mut blobs = Blobs::default();
         indexed.read_blobs(&cx(), &ids, &mut blobs).unwrap();
         for (n, (id, content)) in ids.iter().zip(&contents).enumerate() {
-            let found = blobs.find(id).map(|lies| blobs.bytes(&lies));
+            let found = blobs.find(id).map(|range| blobs.bytes(range));
             assert_eq!(found, (n != damaged).then_some(content.as_slice()), "{n} of {damaged}");
         }
         flip(&path, at as usize + 100);

@@ -386,18 +386,18 @@ impl TreeSink for FsSink {
         {
             return Ok(want);
         }
-        let mut first = First::new(dir, &entry.name, metadata);
-        if is_file {
-            let part = Part::new(Arc::clone(dir), &entry.name, self.care.read_back);
-            first.part = Some(Arc::clone(&part));
-            self.tree().files.insert(place.no, part);
-        } else {
-            self.begin_leaf(dir, entry)?;
-        }
+        let part = is_file.then(|| Part::new(Arc::clone(dir), &entry.name, self.care.read_back));
         if metadata.is_hard_linked() {
+            let mut first = First::new(dir, &entry.name, metadata);
+            first.part.clone_from(&part);
             self.tree().links.add(metadata, first);
         }
-        Ok(if is_file { Want::Content } else { Want::Nothing })
+        let Some(part) = part else {
+            self.begin_leaf(dir, entry)?;
+            return Ok(Want::Nothing);
+        };
+        self.tree().files.insert(place.no, part);
+        Ok(Want::Content)
     }
 
     fn carrier(&self) -> Result<Box<dyn Carrier + '_>> {

@@ -317,6 +317,12 @@ impl Store for LocalStore {
         })
     }
 
+    fn best_read(&self) -> u32 {
+        // The system reads ahead by itself, and so much is still in the processor's cache when it is
+        // opened.
+        1 << 20
+    }
+
     fn len(&self, kind: FileKind, name: &str) -> Result<u64> {
         let (_, path) = self.place(kind, name)?;
         Ok(regular(kind, name, &path, fs::metadata(&path))?.len())
