@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use alidade_entity::Cx;
+use alidade_kernels::{Sha256, is_zero};
 use alidade_model::Sabotage;
 use zstd::bulk::{Compressor, Decompressor};
 
@@ -29,6 +30,8 @@ const FILL_CHUNKS: usize = 4096;
 /// Packs that a thread fills at a time, each blob going into one by chance: who watches the store
 /// cannot tell the lengths of neighbouring chunks.
 const PACKS: usize = 2;
+/// Chunks of zeros of this length and more are remembered.
+const LONG: usize = 64 << 10;
 /// Random bytes a chunk takes: an IV, and one that chooses the pack.
 const CHANCE: usize = IV_LEN + 1;
 
@@ -59,6 +62,13 @@ pub struct Batch<'w> {
     done: VecDeque<Chunk>,
     packs: [OpenPack; PACKS],
     bench: Bench,
+    zeros: Zeros,
+}
+
+/// The chunk of zeros that was hashed last. Disks have many, nearly all of them of the same length.
+#[derive(Default)]
+struct Zeros {
+    last: Option<(usize, BlobId)>,
 }
 
 /// What sealing and checking needs, kept from batch to batch.
@@ -90,6 +100,7 @@ impl<'w> Batch<'w> {
                 chance: Vec::new(),
                 opened: Vec::new(),
             },
+            zeros: Zeros::default(),
         })
     }
 
@@ -181,20 +192,20 @@ impl<'w> Batch<'w> {
     /// Does not stop in between when the run is told to: what was begun here is soon done, and what was
     /// claimed must be stored for the writer to go on.
     fn seal_all(&mut self, cx: &Cx) -> Result<()> {
-        let Self { writer, bytes, ends, done, packs, bench, .. } = self;
+        let Self { writer, bytes, ends, done, packs, bench, zeros, .. } = self;
         let ids = {
             let begins = std::iter::once(&0).chain(ends.iter());
             let chunks: Vec<&[u8]> =
                 begins.zip(&*ends).map(|(from, to)| &bytes[*from..*to]).collect();
             let mut streams: Vec<_> = packs.iter_mut().filter_map(OpenPack::stream).collect();
-            sha256_many(&chunks, &mut streams)
+            zeros.hash_all(&chunks, &mut streams)
         };
         bench.chance.resize(ids.len() * CHANCE, 0);
         cx.fill(&mut bench.chance)?;
         // Those whose bytes are now what was opened and decompressed again.
         let mut opened = Vec::with_capacity(ids.len());
         let mut from = 0;
-        for (number, (id, to)) in ids.into_iter().map(BlobId).zip(&*ends).enumerate() {
+        for (number, (id, to)) in ids.into_iter().zip(&*ends).enumerate() {
             let range = std::mem::replace(&mut from, *to)..*to;
             let len = length(range.len())?;
             let new = writer.indexed().index().claim(BlobKind::Data, id) == Claim::Mine;
@@ -245,6 +256,27 @@ impl Drop for Batch<'_> {
     fn drop(&mut self) {
         let packs = std::mem::take(&mut self.packs).into_iter();
         self.writer.leave_packs(packs.filter(|pack| !pack.is_empty()));
+    }
+}
+
+impl Zeros {
+    /// The ids of all chunks; one of zeros that is as long as the one before it is not hashed again.
+    /// In the same pass the streams take the bytes beside them.
+    fn hash_all(&mut self, chunks: &[&[u8]], streams: &mut [(&mut Sha256, &[u8])]) -> Vec<BlobId> {
+        let ids: Vec<Option<BlobId>> = chunks.iter().map(|chunk| self.known(chunk)).collect();
+        let unknown = chunks.iter().zip(&ids).filter(|(_, id)| id.is_none());
+        let unknown: Vec<&[u8]> = unknown.map(|(chunk, _)| *chunk).collect();
+        let mut hashes = sha256_many(&unknown, streams).into_iter().map(BlobId);
+        let fill = |id: Option<BlobId>| id.or_else(|| hashes.next());
+        let ids: Vec<BlobId> = ids.into_iter().filter_map(fill).collect();
+        let last =
+            chunks.iter().zip(&ids).rfind(|(chunk, _)| chunk.len() >= LONG && is_zero(chunk));
+        self.last = last.map(|(chunk, id)| (chunk.len(), *id)).or(self.last);
+        ids
+    }
+
+    fn known(&self, chunk: &[u8]) -> Option<BlobId> {
+        self.last.filter(|(len, _)| *len == chunk.len() && is_zero(chunk)).map(|(_, id)| id)
     }
 }
 

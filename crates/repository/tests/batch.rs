@@ -15,6 +15,13 @@ fn files() -> Vec<Vec<u8>> {
     let mut files = vec![noise(7 << 20, 1), Vec::new(), vec![0; 3 << 20], text(5 << 20, 2)];
     files.extend((0..3000).map(|n| text(1 + n % 700, n as u64 / 2)));
     files.push(noise(40 << 20, 3));
+    // In another batch than the zeros above: these, and what is nearly these.
+    files.push(vec![0; 3 << 20]);
+    for at in [0, 1 << 20, (3 << 20) - 1] {
+        let mut nearly = vec![0; 3 << 20];
+        nearly[at] = 1;
+        files.push(nearly);
+    }
     files.push(noise(7 << 20, 1));
     files
 }
