@@ -64,8 +64,8 @@ pub enum Body<'a> {
 ///
 /// Behavior:
 /// - A file is there whole or not at all, whatever happens during [`Store::put`].
-/// - When `put` returns, the bytes survive a power cut; the *name* does so only after [`Store::flush`]
-///   of that kind. Locks need no flush.
+/// - What was put survives a power cut after [`Store::flush`] of that kind, which fails when it does not;
+///   a cut before may take the whole file, and no part of it. Locks need no flush.
 /// - Putting a name that exists leaves the file there untouched and succeeds, as names are content
 ///   hashes; for [`FileKind::Config`] it is [`crate::Error::Exists`].
 /// - Removing what is absent succeeds. Getting what is absent is [`crate::Error::NotFound`].

@@ -1,6 +1,7 @@
 //! A repository in a directory of this machine, laid out as restic's local backend does.
 
 mod leftover;
+mod settling;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
@@ -16,6 +17,7 @@ use rustix::io::Errno;
 
 use super::{Body, FileKind, Store};
 use crate::{Error, Result, id};
+use settling::{Settling, Written};
 
 /// Open pack files kept for reading. Neighbouring blobs are read one after the other, so a few suffice.
 const OPEN_PACKS: usize = 32;
@@ -28,6 +30,9 @@ const COPY: usize = 256 * 1024;
 /// - A file is written under a temporary name beside its final one, made durable, and renamed
 ///   without replacing anything. A killed writer leaves at most `ID-tmp-PID-N` files, which no
 ///   reader sees, stock restic neither.
+/// - Packs become durable while who put them goes on, some at a time. Every call that asks for
+///   packs waits for them first. When one could not be made durable, [`Store::flush`] of packs
+///   fails, and every later one of this store, as every later [`Store::put`] of a pack.
 /// - The first [`Store::put`] of a store, save of a lock, removes those that killed writers left:
 ///   files of that very name form, not written for 30 minutes by the clock of their file system,
 ///   on which nobody holds the `flock` that every writer keeps until its file has its final name.
@@ -43,6 +48,7 @@ pub struct LocalStore {
     temporaries: AtomicU64,
     /// Leftovers were looked for, or cannot be told from what is being written.
     swept: AtomicBool,
+    settling: Settling,
 }
 
 impl LocalStore {
@@ -56,6 +62,14 @@ impl LocalStore {
             packs: Mutex::default(),
             temporaries: AtomicU64::new(0),
             swept: AtomicBool::new(false),
+            settling: Settling::default(),
+        }
+    }
+
+    /// Waits for packs that were put; whether all could be is asked by `flush`.
+    fn settled(&self, kind: FileKind) {
+        if kind == FileKind::Pack {
+            drop(self.settling.wait());
         }
     }
 
@@ -169,6 +183,7 @@ impl LocalStore {
                 return Ok(file);
             }
         }
+        self.settled(kind);
         let (_, path) = self.place(kind, name)?;
         // Without NONBLOCK a planted FIFO would hold us for ever.
         let flags = i32::try_from((OFlags::NONBLOCK | OFlags::CLOEXEC).bits()).unwrap_or(0);
@@ -264,32 +279,27 @@ impl Store for LocalStore {
                     Err(Error::store(format!("stat {}", temporary.display()), error))
                 }
             });
-        let named = swept.and_then(|()| {
-            name_it(&temporary, &path)
-                .map_err(|error| Error::store(format!("name {}", path.display()), error))
-        });
-        // Not before: as long as it is open, it counts as being written.
-        drop(file);
+        if let Err(error) = swept {
+            return Err(discard(&temporary, error));
+        }
         if kind != FileKind::Lock {
             // Also when it was there before: who put it may not have flushed it yet.
             self.mark(kind, dir);
         }
-        match named {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                fs::remove_file(&temporary).map_err(|error| {
-                    Error::store(format!("remove {}", temporary.display()), error)
-                })?;
-                match kind {
-                    FileKind::Config => Err(Error::Exists { location: self.location() }),
-                    _ => Ok(()),
-                }
-            }
-            Err(error) => Err(discard(&temporary, error)),
+        let written = Written { file, temporary, path };
+        if kind == FileKind::Pack {
+            return self.settling.take(written);
+        }
+        match (written.settle()?, kind) {
+            (false, FileKind::Config) => Err(Error::Exists { location: self.location() }),
+            _ => Ok(()),
         }
     }
 
     fn flush(&self, kind: FileKind) -> Result<()> {
+        if kind == FileKind::Pack {
+            self.settling.wait()?;
+        }
         // One at a time: a second caller must not return before the first made durable what both put.
         let _one = lock(&self.flushing);
         let dirs: Vec<_> =
@@ -324,11 +334,13 @@ impl Store for LocalStore {
     }
 
     fn len(&self, kind: FileKind, name: &str) -> Result<u64> {
+        self.settled(kind);
         let (_, path) = self.place(kind, name)?;
         Ok(regular(kind, name, &path, fs::metadata(&path))?.len())
     }
 
     fn list(&self, kind: FileKind, each: &mut dyn FnMut(&str, u64) -> Result<()>) -> Result<()> {
+        self.settled(kind);
         match kind {
             FileKind::Config => match self.len(kind, "config") {
                 Ok(len) => each("config", len),
@@ -348,6 +360,7 @@ impl Store for LocalStore {
     }
 
     fn remove(&self, kind: FileKind, name: &str) -> Result<()> {
+        self.settled(kind);
         let (dir, path) = self.place(kind, name)?;
         lock(&self.packs).retain(|(pack, _)| pack != name);
         match fs::remove_file(&path) {
@@ -363,7 +376,7 @@ impl Store for LocalStore {
     }
 }
 
-/// Writes and makes durable what is to be stored.
+/// Writes what is to be stored.
 fn write(mut file: &File, body: Body<'_>, mode: u32) -> io::Result<()> {
     match body {
         Body::Bytes(bytes) => file.write_all(bytes)?,
@@ -379,11 +392,16 @@ fn write(mut file: &File, body: Body<'_>, mode: u32) -> io::Result<()> {
         }
     }
     match file.set_permissions(fs::Permissions::from_mode(mode)) {
-        Ok(()) => {}
         // Some file systems know no modes; the write itself is sound.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied || unsupported(&error) => {}
-        Err(error) => return Err(error),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied || unsupported(&error) => {
+            Ok(())
+        }
+        done => done,
     }
+}
+
+/// Makes what was written survive a power cut.
+fn durable(file: &File) -> io::Result<()> {
     match file.sync_all() {
         Err(error) if unsupported(&error) => Ok(()),
         done => done,
