@@ -56,7 +56,7 @@ pub struct Global {
     /// Wait this long for a lock that another program holds, such as `30s` or `5m`
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
     pub retry_lock: Option<Duration>,
-    /// The directory for caches and temporary files
+    /// The directory for caches and temporary files; it may be emptied at any time
     #[arg(long, global = true, value_name = "DIR", conflicts_with = "no_cache")]
     pub cache_dir: Option<PathBuf>,
     /// Keep nothing in the cache directory; temporary files go into a private directory in TMPDIR

@@ -120,6 +120,7 @@ impl App {
             identity: machine::identity()?,
             locking: self.locking(),
             own: self.own(&place, &scratch),
+            cache: (!self.global.no_cache).then(|| scratch.clone()),
             scratch,
             alive: Arc::new(machine::is_alive),
             boot: machine::boot(),

@@ -39,6 +39,9 @@ pub struct EngineParts {
     pub locking: Locking,
     /// A private directory for temporary files; only sealed bytes lie there.
     pub scratch: PathBuf,
+    /// The directory where what can be found again is kept from run to run, if anything is: the local
+    /// form of the index. Only sealed bytes lie there, and it may be emptied at any time.
+    pub cache: Option<PathBuf>,
     /// What of this program's own lies on this machine: left out of every copy.
     pub own: Vec<Rule>,
     /// Whether the process with that number and start time (in the system's ticks) is alive.
@@ -108,8 +111,16 @@ impl Engine {
         self.parts.repository.id().to_string()
     }
 
-    pub(crate) fn index(&self) -> Result<Arc<Indexed>> {
-        Ok(Indexed::load(Arc::clone(&self.parts.repository), self.cx())?)
+    /// The repository with its index in memory, as it is now.
+    ///
+    /// # Errors
+    /// As [`Indexed::load`].
+    pub fn index(&self) -> Result<Arc<Indexed>> {
+        let repository = Arc::clone(&self.parts.repository);
+        Ok(match &self.parts.cache {
+            Some(cache) => Indexed::load_cached(repository, self.cx(), cache),
+            None => Indexed::load(repository, self.cx()),
+        }?)
     }
 
     /// Takes a shared lock, unless this engine takes none. It is recorded before it is written.

@@ -67,7 +67,8 @@ impl Engine {
     ) -> Result<FileId> {
         let cx = self.cx();
         // No other proof is like this one, so there is nothing in the index to find.
-        let indexed = Indexed::unread(Arc::clone(&self.parts.repository));
+        let cache = self.parts.cache.as_deref();
+        let indexed = Indexed::unread(Arc::clone(&self.parts.repository), cache);
         let writer = Writer::new(indexed, lock, WriterOptions::new(&self.parts.scratch))?;
         let text = encode(outcome)?;
         let mut content = Content::new();

@@ -113,6 +113,16 @@ impl Table {
         Ok(number)
     }
 
+    /// Makes room for so many blobs, so that the table is not built again and again while it grows.
+    pub(crate) fn reserve(&mut self, blobs: usize) {
+        let Self { seed, segments, by_id, .. } = self;
+        segments.reserve(blobs.div_ceil(SEGMENT));
+        by_id.reserve(blobs, |at| {
+            let entry = entry_of(segments, *at);
+            hash_of(*seed, entry.kind(), &entry.id)
+        });
+    }
+
     /// Adds a blob that lies in pack number `pack`. The same place told twice is one entry; another
     /// place is another copy, and the first told is found first.
     pub(crate) fn add(&mut self, pack: u32, blob: &HeaderEntry) -> Result<()> {

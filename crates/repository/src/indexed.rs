@@ -1,8 +1,9 @@
 //! The way out: what the repository holds, blob by blob and tree by tree.
 
 use std::io::{Cursor, Read};
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use alidade_entity::Cx;
 use zstd::bulk::Decompressor;
@@ -11,9 +12,10 @@ use crate::compress::{Pool, decompress};
 use crate::crypto::{IV_LEN, OVERHEAD};
 use crate::index::{Found, SharedIndex, Table};
 use crate::index_file::{self, PackInIndex};
+use crate::local_index::{Draft, LocalIndex};
 use crate::sealed::{Expected, PackRange, PlainReader};
 use crate::tree_codec::{Order, TreeDecoder};
-use crate::writer::{MAX_BLOB, no_zstd};
+use crate::writer::{MAX_BLOB, held, no_zstd};
 use crate::{
     BlobId, BlobKind, Error, FileId, FileKind, Gear, Node, Repository, Result, TreeText, envelope,
     files,
@@ -41,6 +43,8 @@ pub struct Indexed {
     benches: Pool<Bench>,
     /// Bytes of all [`TreeText`]s in memory.
     texts_held: Arc<AtomicUsize>,
+    /// Takes down the index files that are written, where there is a local form of the index.
+    draft: Option<Mutex<Draft>>,
 }
 
 /// What opening a blob needs, kept from blob to blob.
@@ -66,11 +70,61 @@ impl Indexed {
         Ok(Arc::new(indexed))
     }
 
+    /// As [`Indexed::load`], with the help of what was kept of index files in the directory `cache`: only
+    /// new ones are read. They are kept there, too, as are those that a [`crate::Writer`] into this
+    /// index writes.
+    ///
+    /// What is kept is sealed, and believed only as far as its index file is there and its MAC is
+    /// right; whatever is wrong with it, and when nothing can be kept, is no error. It may be deleted
+    /// at any time. An index file that was damaged after it was kept is not noticed; [`Repository::check`]
+    /// keeps nothing and reads them all.
+    ///
+    /// # Errors
+    /// As [`Indexed::load`].
+    pub fn load_cached(repository: Arc<Repository>, cx: &Cx, cache: &Path) -> Result<Arc<Self>> {
+        let Some(local) = LocalIndex::of(cache, &repository) else {
+            return Self::load(repository, cx);
+        };
+        let bundles = local.bundles();
+        let mut files = repository.files().list(FileKind::Index)?;
+        let plan = bundles.plan(&files);
+        let mut table = Table::default();
+        table.reserve(usize::try_from(plan.blobs()).unwrap_or(0));
+        let (missing, mut renewal) = plan.read(cx, &mut |pack| {
+            cx.check()?;
+            add(&mut table, pack)
+        })?;
+        files.retain(|(file, _)| missing.contains(file));
+        let mut begun = None;
+        read_each(&repository, cx, &files, &mut |file, told| {
+            if begun.replace(file) != Some(file) {
+                renewal.draft.begin(cx, file);
+            }
+            match told {
+                Told::Pack(pack) => {
+                    renewal.draft.pack(cx, pack);
+                    add(&mut table, pack)?;
+                }
+                Told::End(end) => {
+                    end?;
+                    renewal.draft.end(cx);
+                }
+            }
+            Ok(())
+        })?;
+        renewal.finish(cx);
+        let draft = Some(Mutex::new(local.draft()));
+        Ok(Arc::new(Self { draft, ..Self::of(repository, table) }))
+    }
+
     /// With no index file read: it knows no blob. For writing a few blobs that nobody has written before;
-    /// one that is stored already is stored a second time.
+    /// one that is stored already is stored a second time. What is written is kept in `cache`, if there is
+    /// one, for [`Indexed::load_cached`].
     #[must_use]
-    pub fn unread(repository: Arc<Repository>) -> Arc<Self> {
-        Arc::new(Self::of(repository, Table::default()))
+    pub fn unread(repository: Arc<Repository>, cache: Option<&Path>) -> Arc<Self> {
+        let local = cache.and_then(|cache| LocalIndex::of(cache, &repository));
+        let draft = local.map(|local| Mutex::new(local.draft()));
+        Arc::new(Self { draft, ..Self::of(repository, Table::default()) })
     }
 
     /// Reads all index files; tells `each` about every pack that one of them names, and about every
@@ -82,38 +136,13 @@ impl Indexed {
     ) -> Result<Self> {
         let mut table = Table::default();
         let files = repository.files().list(FileKind::Index)?;
-        std::thread::scope(|scope| {
-            let decoders: Vec<_> = (0..DECODERS.min(files.len()))
-                .map(|first| {
-                    let (sender, decoded) = crossbeam_channel::bounded(2);
-                    let (files, repository) = (files.iter().skip(first), &*repository);
-                    let mine = files.step_by(DECODERS).filter(|(_, len)| *len <= TOGETHER);
-                    scope.spawn(move || decode_all(repository, mine, &sender));
-                    Decoder(decoded)
-                })
-                .collect();
-            for (number, (file, len)) in files.iter().enumerate() {
-                let mut take = |packs: Vec<PackInIndex>| {
-                    packs.iter().try_for_each(|pack| {
-                        cx.check()?;
-                        add(&mut table, pack)?;
-                        each(*file, Ok(pack))
-                    })
-                };
-                let end = if *len > TOGETHER {
-                    decode(&repository, file, &mut take)
-                } else {
-                    decoders[number % DECODERS].file(&mut take)
-                };
-                match end {
-                    Ok(()) => {}
-                    Err(error @ (Error::Damaged { .. } | Error::NotFound { .. })) => {
-                        each(*file, Err(error))?;
-                    }
-                    Err(error) => return Err(error),
-                }
+        read_each(&repository, cx, &files, &mut |file, told| match told {
+            Told::Pack(pack) => {
+                add(&mut table, pack)?;
+                each(file, Ok(pack))
             }
-            Ok(())
+            Told::End(Ok(())) => Ok(()),
+            Told::End(Err(error)) => each(file, Err(error)),
         })?;
         Ok(Self::of(repository, table))
     }
@@ -122,7 +151,24 @@ impl Indexed {
         let gear = Gear::of_polynomial(repository.polynomial().bits());
         let index = SharedIndex::new(table);
         let (benches, texts_held) = (Pool::default(), Arc::default());
-        Self { repository, gear, index, benches, texts_held }
+        Self { repository, gear, index, benches, texts_held, draft: None }
+    }
+
+    /// An index file that says this was stored: the local form takes it down.
+    pub(crate) fn index_stored(&self, cx: &Cx, file: FileId, packs: &[PackInIndex]) {
+        if let Some(draft) = &self.draft {
+            let mut draft = held(draft);
+            draft.begin(cx, file);
+            packs.iter().for_each(|pack| draft.pack(cx, pack));
+            draft.end(cx);
+        }
+    }
+
+    /// Lets the next command find what the local form took down.
+    pub(crate) fn keep_stored(&self, cx: &Cx) {
+        if let Some(draft) = &self.draft {
+            held(draft).finish(cx);
+        }
     }
 
     /// The repository.
@@ -313,6 +359,54 @@ impl Iterator for TreeReader {
         let node = self.nodes.next()?;
         Some(node.map_err(|error| error.of(format!("tree {}", self.id))))
     }
+}
+
+/// What is told about an index file: its packs, and then its end.
+enum Told<'a> {
+    /// A pack that it names.
+    Pack(&'a PackInIndex),
+    /// There are no more, or it is damaged or gone.
+    End(Result<()>),
+}
+
+/// Reads index files and tells `each` about them, one after the other. What `each` fails with ends it.
+fn read_each(
+    repository: &Repository,
+    cx: &Cx,
+    files: &[(FileId, u64)],
+    each: &mut dyn FnMut(FileId, Told<'_>) -> Result<()>,
+) -> Result<()> {
+    std::thread::scope(|scope| {
+        let decoders: Vec<_> = (0..DECODERS.min(files.len()))
+            .map(|first| {
+                let (sender, decoded) = crossbeam_channel::bounded(2);
+                let files = files.iter().skip(first).step_by(DECODERS);
+                let mine = files.filter(|(_, len)| *len <= TOGETHER);
+                scope.spawn(move || decode_all(repository, mine, &sender));
+                Decoder(decoded)
+            })
+            .collect();
+        for (number, (file, len)) in files.iter().enumerate() {
+            let mut take = |packs: Vec<PackInIndex>| {
+                packs.iter().try_for_each(|pack| {
+                    cx.check()?;
+                    each(*file, Told::Pack(pack))
+                })
+            };
+            let end = if *len > TOGETHER {
+                decode(repository, file, &mut take)
+            } else {
+                decoders[number % DECODERS].file(&mut take)
+            };
+            match end {
+                Ok(()) | Err(Error::Damaged { .. } | Error::NotFound { .. }) => {
+                    each(*file, Told::End(end))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    })
 }
 
 /// What comes of an index file.

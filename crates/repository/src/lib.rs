@@ -9,6 +9,7 @@
 
 mod batch;
 mod blobs;
+mod bundle;
 mod check;
 mod chunker;
 mod compress;
@@ -18,6 +19,7 @@ mod hash;
 mod id;
 mod index;
 mod indexed;
+mod local_index;
 mod lock;
 mod node;
 mod packer;

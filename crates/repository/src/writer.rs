@@ -450,7 +450,8 @@ impl Writer {
         let mut json = Vec::new();
         index_file::encode(packs, &mut json)
             .map_err(|error| Error::store("encode an index", error))?;
-        self.indexed.repository().files().write(cx, FileKind::Index, &json)?;
+        let file = self.indexed.repository().files().write(cx, FileKind::Index, &json)?;
+        self.indexed.index_stored(cx, file, packs);
         Ok(())
     }
 
@@ -466,7 +467,9 @@ impl Writer {
         let rest = held(&self.journal).take(cx.clock().elapsed());
         self.write_index(cx, &rest)?;
         self.store().flush(FileKind::Pack)?;
-        self.store().flush(FileKind::Index)
+        self.store().flush(FileKind::Index)?;
+        self.indexed.keep_stored(cx);
+        Ok(())
     }
 
     /// Does `work` unless something failed before, and remembers when it fails.

@@ -120,6 +120,7 @@ impl Lab {
             },
             locking: Locking::Take { retry_for: Duration::ZERO },
             scratch: self.path("scratch"),
+            cache: Some(self.path("cache")),
             own: Vec::new(),
             alive: Arc::new(|_, _| false),
             boot: "lab".to_owned(),

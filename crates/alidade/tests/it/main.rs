@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod beside;
+mod cache;
 mod chosen;
 mod json;
 mod prompt;

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 
 use alidade_protect::{OutcomeDoc, StoredSnapshot};
-use alidade_repository::Indexed;
 use clap::Args;
 use serde::Serialize;
 
@@ -46,8 +45,7 @@ impl Show {
         let stored = app.find(&opened.engine, &self.what)?.stored;
         let engine = &opened.engine;
         let explain = |error: alidade_protect::Error| app.explain(&error);
-        let indexed = Indexed::load(std::sync::Arc::clone(engine.repository()), app.cx())
-            .map_err(|error| app.explain_repository(&error))?;
+        let indexed = engine.index().map_err(explain)?;
         let outcome = engine.outcome_of(&indexed, &stored).map_err(explain)?;
         let repository = engine.repository().id().to_string();
         let rows = engine
