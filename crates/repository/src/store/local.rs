@@ -3,7 +3,7 @@
 mod leftover;
 mod settling;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::{Body, FileKind, Store};
 use crate::{Error, Result, id};
-use settling::{Settling, Written};
+use settling::{Settling, Unflushed, Written};
 
 /// Open pack files kept for reading. Neighbouring blobs are read one after the other, so a few suffice.
 const OPEN_PACKS: usize = 32;
@@ -42,7 +42,7 @@ const COPY: usize = 256 * 1024;
 /// - [`Store::flush`] makes removals durable too.
 pub struct LocalStore {
     root: PathBuf,
-    unflushed: Mutex<BTreeSet<(FileKind, PathBuf)>>,
+    unflushed: Unflushed,
     flushing: Mutex<()>,
     packs: Mutex<VecDeque<(String, Arc<File>)>>,
     temporaries: AtomicU64,
@@ -57,7 +57,7 @@ impl LocalStore {
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self {
             root: root.into(),
-            unflushed: Mutex::default(),
+            unflushed: Unflushed::default(),
             flushing: Mutex::default(),
             packs: Mutex::default(),
             temporaries: AtomicU64::new(0),
@@ -282,11 +282,8 @@ impl Store for LocalStore {
         if let Err(error) = swept {
             return Err(discard(&temporary, error));
         }
-        if kind != FileKind::Lock {
-            // Also when it was there before: who put it may not have flushed it yet.
-            self.mark(kind, dir);
-        }
-        let written = Written { file, temporary, path };
+        let flush = (kind != FileKind::Lock).then(|| (Arc::clone(&self.unflushed), (kind, dir)));
+        let written = Written { file, temporary, path, flush };
         if kind == FileKind::Pack {
             return self.settling.take(written);
         }

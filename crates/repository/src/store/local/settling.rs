@@ -1,14 +1,14 @@
 //! Packs that are written and must become durable: threads of their own wait for the disk, while who put
 //! them goes on. The bytes are in the system's hands by then; no memory of ours waits with them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use super::{discard, durable, lock, name_it};
-use crate::{Error, Result};
+use crate::{Error, FileKind, Result};
 
 /// Threads that wait for the disk. One keeps a disk busy; two keep a share busy that is far away.
 const THREADS: usize = 2;
@@ -16,24 +16,34 @@ const THREADS: usize = 2;
 /// by more than that.
 const WAITING: usize = 4;
 
+/// Directories whose names are not durable yet, by what lies in them.
+pub(super) type Unflushed = Arc<Mutex<BTreeSet<(FileKind, PathBuf)>>>;
+
 /// A file that is whole under its temporary name.
 pub(super) struct Written {
     /// Kept open, with its mark, until it has its name.
     pub(super) file: File,
     pub(super) temporary: PathBuf,
     pub(super) path: PathBuf,
+    /// Where to say, once it has its name, that the name must be made durable: said before, a flush in
+    /// between would take the word and not the name.
+    pub(super) flush: Option<(Unflushed, (FileKind, PathBuf))>,
 }
 
 impl Written {
     /// Makes it durable and gives it its name; false when that name was taken.
     pub(super) fn settle(self) -> Result<bool> {
-        let Self { file, temporary, path } = self;
+        let Self { file, temporary, path, flush } = self;
         let settled = durable(&file)
             .map_err(|error| Error::store(format!("write {}", path.display()), error))
             .and_then(|()| {
                 name_it(&temporary, &path)
                     .map_err(|error| Error::store(format!("name {}", path.display()), error))
             });
+        if let (Ok(_), Some((unflushed, entry))) = (&settled, flush) {
+            // Also when it was there before: who put it may not have flushed it yet.
+            lock(&unflushed).insert(entry);
+        }
         match settled {
             Ok(true) => Ok(true),
             Ok(false) => fs::remove_file(&temporary)
@@ -130,19 +140,40 @@ impl Shared {
                 state.busy += 1;
                 self.changed.notify_all();
                 drop(state);
-                let settled = written.settle();
+                let mut busy = Busy { shared: self, settled: None };
+                busy.settled = Some(written.settle());
+                drop(busy);
                 state = lock(&self.state);
-                state.busy -= 1;
-                if let Err(error) = settled {
-                    state.failed.get_or_insert(error);
-                }
-                self.changed.notify_all();
             } else if state.ended {
                 return;
             } else {
                 state = self.wait(state);
             }
         }
+    }
+}
+
+/// A file that a thread has. However that ends, nobody waits for it for ever, and nobody takes it for
+/// durable when it is not.
+struct Busy<'a> {
+    shared: &'a Shared,
+    settled: Option<Result<bool>>,
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        let died = || Error::System { attempt: "make a pack durable: the thread died".into() };
+        let failed = match self.settled.take() {
+            Some(Ok(_)) => None,
+            Some(Err(error)) => Some(error),
+            None => Some(died()),
+        };
+        let mut state = lock(&self.shared.state);
+        state.busy -= 1;
+        if let Some(error) = failed {
+            state.failed.get_or_insert(error);
+        }
+        self.shared.changed.notify_all();
     }
 }
 
@@ -166,7 +197,39 @@ mod tests {
     fn written(dir: &Path, name: &str) -> Written {
         let (temporary, path) = (dir.join(format!("{name}-tmp")), dir.join(name));
         fs::write(&temporary, name).unwrap();
-        Written { file: File::open(&temporary).unwrap(), temporary, path }
+        Written { file: File::open(&temporary).unwrap(), temporary, path, flush: None }
+    }
+
+    #[test]
+    fn a_name_is_to_be_flushed_from_when_it_is_there_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let unflushed = Unflushed::default();
+        let entry = (FileKind::Pack, dir.path().to_owned());
+        let marked = |name: &str| {
+            let flush = Some((Arc::clone(&unflushed), entry.clone()));
+            Written { flush, ..written(dir.path(), name) }
+        };
+        let settling = Settling::default();
+        for (name, is_new) in [("one", true), ("one", false), ("two", true)] {
+            let one = marked(name);
+            assert!(lock(&unflushed).is_empty(), "it was only written");
+            assert_eq!(one.settle().unwrap(), is_new);
+            assert!(lock(&unflushed).remove(&entry));
+        }
+        settling.take(marked("three")).unwrap();
+        settling.wait().unwrap();
+        assert!(lock(&unflushed).remove(&entry), "who was waited for has said so");
+        let lost = marked("four");
+        fs::remove_file(&lost.temporary).unwrap();
+        assert!(lost.settle().is_err() && lock(&unflushed).is_empty());
+    }
+
+    #[test]
+    fn a_thread_that_dies_keeps_nobody_waiting_and_is_a_failure() {
+        let settling = Settling::default();
+        lock(&settling.shared.state).busy += 1;
+        drop(Busy { shared: &settling.shared, settled: None });
+        assert!(matches!(settling.wait(), Err(Error::System { .. })));
     }
 
     #[test]
