@@ -7,6 +7,7 @@
 mod avx512;
 mod cipher;
 mod mac;
+mod open;
 #[cfg(target_arch = "x86_64")]
 mod poly44;
 
@@ -79,16 +80,6 @@ impl Key {
         let mut sealer = self.sealer(iv);
         sealer.update(plain);
         sealer.finish()
-    }
-
-    /// Turns `sealed` into plain bytes where it lies. It is left as it is when the MAC is wrong.
-    ///
-    /// # Errors
-    /// When `tag` is not its MAC.
-    pub fn open(&self, iv: &Iv, sealed: &mut [u8], tag: &Tag) -> Result<(), WrongMac> {
-        self.verify(iv, sealed, tag)?;
-        self.opener(iv).update(sealed);
-        Ok(())
     }
 
     /// Checks the MAC of ciphertext.

@@ -31,5 +31,5 @@ mod zero;
 
 pub use level::Level;
 pub use self_test::{Broken, self_test};
-pub use sha256::{Sha256, hash_together, sha256, sha256_many, sha256_many_at};
+pub use sha256::{Queue, Sha256, hash_together, sha256, sha256_many, sha256_many_at};
 pub use zero::is_zero;

@@ -7,11 +7,13 @@
 mod avx512;
 mod lanes;
 mod portable;
+mod queue;
 #[cfg(target_arch = "x86_64")]
 mod shani;
 mod work;
 
 use crate::Level;
+pub use queue::Queue;
 use work::Work;
 
 /// Bytes the compression function takes at a time.

@@ -67,6 +67,9 @@ fn check(parts: &Parts, iv: &Iv, plain: &[u8], pieces: &[usize]) {
             buffer.copy_from_slice(plain);
             assert_eq!(key.seal(iv, buffer), tag, "MAC of {} at {name}", plain.len());
             assert_eq!(buffer, sealed, "ciphertext of {} at {name}", plain.len());
+            let mut opened = vec![0xaa; plain.len() + misaligned];
+            assert_eq!(key.open_to(iv, buffer, &tag, &mut opened[misaligned..]), Ok(()));
+            assert_eq!(&opened[misaligned..], plain, "opened of {} at {name}", plain.len());
             assert_eq!(key.open(iv, buffer, &tag), Ok(()));
             assert_eq!(buffer, plain, "plain bytes of {} at {name}", plain.len());
         }
@@ -159,7 +162,7 @@ fn one(at: usize) -> [u8; 16] {
 #[test]
 fn any_changed_bit_is_noticed_and_nothing_is_decrypted() {
     let parts = Parts::from_seed(8);
-    for len in [1, 16, 100, 512, 700] {
+    for len in [1, 16, 100, 512, 700, 1100] {
         let (sealed, tag) = parts.expected(&[5; 16], &noise(len, 9));
         for level in Level::available() {
             let key = parts.at(level);
@@ -167,6 +170,9 @@ fn any_changed_bit_is_noticed_and_nothing_is_decrypted() {
                 let mut bad = sealed.clone();
                 bad[bit / 8] ^= 1 << (bit % 8);
                 let before = bad.clone();
+                let mut opened = vec![7; len];
+                assert_eq!(key.open_to(&[5; 16], &bad, &tag, &mut opened), Err(WrongMac));
+                assert_eq!(opened, vec![0; len]);
                 assert_eq!(key.open(&[5; 16], &mut bad, &tag), Err(WrongMac));
                 assert_eq!(bad, before);
             }

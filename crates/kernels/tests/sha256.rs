@@ -1,6 +1,6 @@
 //! The hash kernels give what the crate `sha2` gives, at every level of this processor.
 
-use alidade_kernels::{Level, Sha256, hash_together, sha256, sha256_many_at};
+use alidade_kernels::{Level, Queue, Sha256, hash_together, sha256, sha256_many_at};
 use proptest::prelude::*;
 use sha2::Digest as _;
 
@@ -62,6 +62,23 @@ fn very_long_beside_very_short_messages_have_their_hashes() {
 }
 
 #[test]
+fn messages_that_do_not_fill_the_lanes_wait_as_far_as_there_is_room() {
+    let bytes = noise(1 << 20, 4);
+    for level in Level::available() {
+        let waits = level.name() == "avx512";
+        for (room, waiting) in [(0, 0), (5 << 18, 5), (9 << 18, 8)] {
+            let mut queue = Queue::at(level, room);
+            let mut done = 0;
+            let messages = bytes.chunks(1 << 18).cycle().take(8).map(|message| ((), message));
+            queue.hash(messages, &mut [], |(), _| done += 1);
+            assert_eq!(done, if waits { 8 - waiting } else { 8 }, "{}", level.name());
+            queue.finish(|(), _| done += 1);
+            assert_eq!(done, 8);
+        }
+    }
+}
+
+#[test]
 fn no_message_is_no_work() {
     check(&[]);
 }
@@ -94,6 +111,34 @@ proptest! {
             rest = others;
         }
         check(&messages);
+    }
+
+    #[test]
+    fn messages_that_wait_have_their_hashes_in_the_end(
+        calls in prop::collection::vec(
+            prop::collection::vec(prop_oneof![0usize..300, 0usize..9000, 0usize..200_000], 0..24), 0..6),
+        room in prop_oneof![Just(0), 0usize..2_000_000],
+        seed in any::<u64>(),
+    ) {
+        let bytes = noise(200_100, seed);
+        for level in Level::available() {
+            let mut queue = Queue::at(level, room);
+            let (mut given, mut got) = (0, Vec::new());
+            for lengths in &calls {
+                let messages: Vec<&[u8]> = lengths.iter().map(|len| &bytes[len % 64..][..*len]).collect();
+                let named = messages.into_iter().zip(given..).map(|(message, n)| ((n, message.to_vec()), message));
+                given += lengths.len();
+                queue.hash(named, &mut [], |tag, digest| got.push((tag, digest)));
+            }
+            queue.finish(|tag, digest| got.push((tag, digest)));
+            got.sort_unstable();
+            prop_assert_eq!(got.len(), given);
+            for (number, ((name, message), digest)) in got.into_iter().enumerate() {
+                prop_assert_eq!(name, number);
+                prop_assert_eq!(digest, expected(&message));
+            }
+            queue.finish(|_, _| panic!("nothing waits any more"));
+        }
     }
 
     #[test]

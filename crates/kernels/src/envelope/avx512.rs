@@ -121,19 +121,44 @@ impl Sum {
     }
 }
 
-/// Enciphers and hashes as many whole chunks as there are; returns how many bytes that were. Both
-/// begin at a block if there is a chunk.
-pub(super) fn seal(cipher: &mut Cipher, mac: &mut Mac, bytes: &mut [u8]) -> usize {
+/// A key stream and a sum that are at the beginning of a block.
+fn both<'a>(cipher: &'a mut Cipher, mac: &'a mut Mac) -> Option<(&'a mut Stream, &'a mut Sum)> {
     let at_block = mac.to_block() == 0;
-    let (Cipher::Wide(stream), Poly::Wide(sum)) = (cipher, &mut mac.poly) else { return 0 };
+    let (Cipher::Wide(stream), Poly::Wide(sum)) = (cipher, &mut mac.poly) else { return None };
+    (at_block && stream.used == BLOCK).then_some((stream, sum))
+}
+
+/// Enciphers and hashes as many whole chunks as there are; returns how many bytes that were.
+pub(super) fn seal(cipher: &mut Cipher, mac: &mut Mac, bytes: &mut [u8]) -> usize {
     let (chunks, _) = bytes.as_chunks_mut();
-    if chunks.is_empty() {
-        return 0;
-    }
-    debug_assert!(at_block && stream.used == BLOCK, "no block is begun");
+    let Some((stream, sum)) = both(cipher, mac) else { return 0 };
     // SAFETY: a `Wide` exists.
     sum.sum = unsafe { seal_chunks(wide(&stream.key), &mut stream.counter, sum.sum, chunks) };
     chunks.len() * CHUNK
+}
+
+/// Hashes and decrypts as many whole chunks as there are; returns how many bytes that were.
+pub(super) fn open(cipher: &mut Cipher, mac: &mut Mac, bytes: &mut [u8]) -> usize {
+    let (chunks, _) = bytes.as_chunks_mut();
+    let Some((stream, sum)) = both(cipher, mac) else { return 0 };
+    // SAFETY: a `Wide` exists.
+    sum.sum = unsafe { open_chunks(wide(&stream.key), &mut stream.counter, sum.sum, chunks) };
+    chunks.len() * CHUNK
+}
+
+/// As [`open`], from one place to another.
+pub(super) fn open_to(
+    cipher: &mut Cipher,
+    mac: &mut Mac,
+    sealed: &[u8],
+    plain: &mut [u8],
+) -> usize {
+    let ((from, _), (to, _)) = (sealed.as_chunks(), plain.as_chunks_mut());
+    let Some((stream, sum)) = both(cipher, mac) else { return 0 };
+    let key = wide(&stream.key);
+    // SAFETY: a `Wide` exists.
+    sum.sum = unsafe { open_chunks_to(key, &mut stream.counter, sum.sum, (from, to)) };
+    from.len() * CHUNK
 }
 
 /// The two loops in one: while one chunk is enciphered, the one before it is hashed.
@@ -150,11 +175,56 @@ fn seal_chunks(
     let keys = cipher::registers(&wide.round_keys);
     for chunk in rest {
         let mut absorbing = Absorbing::begin(lanes, &wide.powers, groups(before));
-        cipher::apply_chunk_beside(&keys, counter, chunk, &mut absorbing);
+        let stream = cipher::chunk_beside::<0>(&keys, counter, &mut absorbing);
         lanes = absorbing.end();
+        cipher::add_to_chunk(chunk, &stream);
         before = chunk;
     }
     lanes.absorb_four(&wide.powers, groups(before)).end(&wide.powers)
+}
+
+/// While the key stream of a chunk is made, the chunk is hashed.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma,aes,vaes")]
+fn open_chunks(
+    wide: &Wide,
+    counter: &mut Counter,
+    sum: Limbs,
+    chunks: &mut [[u8; CHUNK]],
+) -> Limbs {
+    if chunks.is_empty() {
+        return sum;
+    }
+    let mut lanes = Lanes::begin(sum);
+    let keys = cipher::registers(&wide.round_keys);
+    for chunk in chunks {
+        let mut absorbing = Absorbing::begin(lanes, &wide.powers, groups(chunk));
+        let stream = cipher::chunk_beside::<1>(&keys, counter, &mut absorbing);
+        lanes = absorbing.end();
+        cipher::add_to_chunk(chunk, &stream);
+    }
+    lanes.end(&wide.powers)
+}
+
+/// As [`open_chunks`], from one place to another that is as long.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma,aes,vaes")]
+fn open_chunks_to(
+    wide: &Wide,
+    counter: &mut Counter,
+    sum: Limbs,
+    (from, to): (&[[u8; CHUNK]], &mut [[u8; CHUNK]]),
+) -> Limbs {
+    if from.is_empty() {
+        return sum;
+    }
+    let mut lanes = Lanes::begin(sum);
+    let keys = cipher::registers(&wide.round_keys);
+    for (from, to) in from.iter().zip(to) {
+        let mut absorbing = Absorbing::begin(lanes, &wide.powers, groups(from));
+        let stream = cipher::chunk_beside::<2>(&keys, counter, &mut absorbing);
+        lanes = absorbing.end();
+        cipher::add_chunk_to(from, to, &stream);
+    }
+    lanes.end(&wide.powers)
 }
 
 fn groups(chunk: &[u8; CHUNK]) -> &Four {

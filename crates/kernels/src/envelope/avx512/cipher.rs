@@ -102,16 +102,16 @@ fn apply_chunk(keys: &[__m512i; 15], counter: &mut Counter, chunk: &mut [u8; CHU
     add_to_chunk(chunk, &stream);
 }
 
-/// Adds the key stream to a chunk, and absorbs four groups between the rounds of the cipher: both
-/// keep the processor half busy, and together whole.
+/// The key stream of a chunk; absorbs four groups between the rounds of the cipher: both keep the
+/// processor half busy, and together whole. Each `CALLER` has a number of its own and with it a copy
+/// of its own, which is compiled into its loop: a call would pass all registers through memory.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma,aes,vaes")]
-pub(super) fn apply_chunk_beside(
+pub(super) fn chunk_beside<const CALLER: u8>(
     keys: &[__m512i; 15],
     counter: &mut Counter,
-    chunk: &mut [u8; CHUNK],
     absorbing: &mut Absorbing<'_>,
-) {
+) -> [__m512i; REGISTERS] {
     let mut stream = chunk_counters(counter);
     let [first, rounds @ .., last] = keys;
     for block in &mut stream {
@@ -132,17 +132,37 @@ pub(super) fn apply_chunk_beside(
     for block in &mut stream {
         *block = _mm512_aesenclast_epi128(*block, *last);
     }
-    add_to_chunk(chunk, &stream);
+    stream
 }
 
+/// Adds the key stream to a chunk where it lies.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma,aes,vaes")]
-fn add_to_chunk(chunk: &mut [u8; CHUNK], stream: &[__m512i; REGISTERS]) {
+pub(super) fn add_to_chunk(chunk: &mut [u8; CHUNK], stream: &[__m512i; REGISTERS]) {
     for (part, stream) in chunk.as_chunks_mut::<{ WIDTH * BLOCK }>().0.iter_mut().zip(stream) {
         // SAFETY: 64 bytes lie there, and neither the load nor the store asks for an alignment.
         unsafe {
             let bytes = _mm512_loadu_si512(part.as_ptr().cast());
             _mm512_storeu_si512(part.as_mut_ptr().cast(), _mm512_xor_si512(bytes, *stream));
+        }
+    }
+}
+
+/// Makes `to` the sum of a chunk and the key stream.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma,aes,vaes")]
+pub(super) fn add_chunk_to(
+    from: &[u8; CHUNK],
+    to: &mut [u8; CHUNK],
+    stream: &[__m512i; REGISTERS],
+) {
+    let from = from.as_chunks::<{ WIDTH * BLOCK }>().0;
+    for ((from, to), stream) in from.iter().zip(to.as_chunks_mut().0).zip(stream) {
+        let to: &mut [u8; WIDTH * BLOCK] = to;
+        // SAFETY: 64 bytes lie at both, and neither the load nor the store asks for an alignment.
+        unsafe {
+            let bytes = _mm512_loadu_si512(from.as_ptr().cast());
+            _mm512_storeu_si512(to.as_mut_ptr().cast(), _mm512_xor_si512(bytes, *stream));
         }
     }
 }
