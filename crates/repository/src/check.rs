@@ -25,8 +25,8 @@ use packs::Packs;
 pub struct CheckOptions {
     /// Reads and hashes every pack and every blob, too.
     pub read_data: bool,
-    /// How many threads read packs; each takes 24 MiB for packs and as much for what is in them, and up
-    /// to 16 MiB more for the last blobs.
+    /// How many threads read packs; each takes 16 MiB for packs, 24 MiB for what is in them, up to 8 MiB
+    /// more of each for the last blobs, and 16 MiB for content that waits.
     pub parallel: usize,
 }
 

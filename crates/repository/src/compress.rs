@@ -69,26 +69,6 @@ pub(crate) fn decompress(
     Ok(())
 }
 
-/// As [`decompress`], behind what is in `out`.
-pub(crate) fn decompress_behind(
-    decompressor: &mut Decompressor<'static>,
-    frames: &[u8],
-    len: usize,
-    out: &mut Vec<u8>,
-) -> io::Result<()> {
-    let at = out.len();
-    out.reserve(len);
-    let mut end = Cursor::new(&mut *out);
-    end.set_position(at as u64);
-    let got = decompressor.decompress_to_buffer(frames, &mut end)?;
-    if got == len {
-        return Ok(());
-    }
-    out.truncate(at);
-    let why = format!("it holds {got} bytes, not the {len} that it should");
-    Err(io::Error::new(io::ErrorKind::InvalidData, why))
-}
-
 /// Fills `out` with what `frames` hold, which must be as long.
 pub(crate) fn decompress_into(
     decompressor: &mut Decompressor<'static>,
