@@ -21,11 +21,11 @@ pub const AVG_CHUNK: usize = 1 << 20;
 /// No chunk is longer.
 pub const MAX_CHUNK: usize = 8 << 20;
 
-/// Zero bits that a hash begins with where a cut is. Normalised chunking, level 1: one bit more than
-/// the average asks for before it is reached, one bit less after, so that fewer chunks are very
-/// short or very long.
-const ZEROS_BEFORE_AVG: u32 = AVG_CHUNK.ilog2() + 1;
-const ZEROS_AFTER_AVG: u32 = AVG_CHUNK.ilog2() - 1;
+/// Zero bits that a hash begins with where a cut is. Normalised chunking, level 2: two bits more than
+/// the average asks for before it is reached, two bits less after. So few chunks are much longer than
+/// others: a small change makes less new, and chunks that are hashed side by side end together.
+const ZEROS_BEFORE_AVG: u32 = AVG_CHUNK.ilog2() + 2;
+const ZEROS_AFTER_AVG: u32 = AVG_CHUNK.ilog2() - 2;
 
 /// The secret table that decides where content is cut.
 #[derive(Clone)]
@@ -207,7 +207,7 @@ mod tests {
         for (at, byte) in data.iter().enumerate().skip(MIN_CHUNK - 64) {
             let place = at + 1;
             hash = hash.wrapping_mul(2).wrapping_add(table[usize::from(*byte)]);
-            let bits = if place < AVG_CHUNK { 21 } else { 19 };
+            let bits = if place < AVG_CHUNK { 22 } else { 18 };
             if place >= MIN_CHUNK && hash >> (64 - bits) == 0 || place == MAX_CHUNK {
                 return place;
             }
