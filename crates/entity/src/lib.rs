@@ -26,6 +26,6 @@ pub use sink::{
     Carrier, DiskSink, EntryEnd, EntryNo, Place, Sink, SinkEnding, StreamSink, TreeSink, Want,
 };
 pub use source::{
-    DiskSource, Extent, OpenFile, Piece, ReadFile, Shelf, Source, Span, StreamSource, TreeSource,
-    Verdict, Visit,
+    DiskSource, Extent, Lent, OpenFile, Piece, ReadFile, Shelf, Source, Span, StreamSource,
+    TreeSource, Verdict, Visit,
 };

@@ -126,6 +126,19 @@ pub trait Carrier {
     /// When it cannot be written.
     fn write(&mut self, cx: &Cx, no: EntryNo, piece: Piece, data: &[u8]) -> Result<()>;
 
+    /// Takes bytes from `at` on, in parts that follow one another.
+    ///
+    /// # Errors
+    /// As [`Carrier::write`].
+    fn write_parts(&mut self, cx: &Cx, no: EntryNo, at: u64, parts: &[&[u8]]) -> Result<()> {
+        let mut at = at;
+        for part in parts {
+            self.write(cx, no, Piece::Data { at }, part)?;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+
     /// Forgets the content written so far, by whichever carrier: it will be written again from the
     /// beginning.
     ///

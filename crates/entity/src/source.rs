@@ -141,6 +141,9 @@ pub enum Piece {
     Hole(Hole),
 }
 
+/// A piece of content, and its bytes in parts that follow one another.
+pub type Lent<'a> = (Piece, Vec<&'a [u8]>);
+
 /// What became of a file while it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -167,18 +170,15 @@ pub trait ReadFile: Send {
     /// When the system fails to read, or what was read is damaged.
     fn next_piece(&mut self, cx: &Cx, buf: &mut Vec<u8>) -> Result<Option<Piece>>;
 
-    /// As [`ReadFile::next_piece`], for who only looks at the bytes: they may lie in the reader itself,
-    /// and are in `buf` otherwise. The two may be called in turns.
+    /// As [`ReadFile::next_piece`], for who only looks at the bytes: they may lie in the reader itself, in
+    /// parts that follow one another (and together be more than a piece may), and are in `buf` otherwise.
+    /// The two may be called in turns.
     ///
     /// # Errors
     /// As [`ReadFile::next_piece`].
-    fn lend_piece<'a>(
-        &'a mut self,
-        cx: &Cx,
-        buf: &'a mut Vec<u8>,
-    ) -> Result<Option<(Piece, &'a [u8])>> {
+    fn lend_piece<'a>(&'a mut self, cx: &Cx, buf: &'a mut Vec<u8>) -> Result<Option<Lent<'a>>> {
         let piece = self.next_piece(cx, buf)?;
-        Ok(piece.map(|piece| (piece, buf.as_slice())))
+        Ok(piece.map(|piece| (piece, vec![buf.as_slice()])))
     }
 
     /// Says whether the file stayed as it was. A file shorter than when it was opened has changed.

@@ -276,14 +276,15 @@ impl<'a> Worker<'a> {
                 return Err(Error::cancelled());
             }
             match file.lend_piece(self.cx, &mut self.buf) {
-                Ok(Some((piece, data))) => {
-                    self.read += data.len() as u64;
-                    carrier.write(self.cx, job.no, piece, data)?;
-                    let through = match piece {
-                        Piece::Data { .. } => data.len() as u64,
-                        Piece::Hole(hole) => hole.len,
-                    };
-                    self.cx.report(Step::Bytes(through));
+                Ok(Some((Piece::Hole(hole), _))) => {
+                    carrier.write(self.cx, job.no, Piece::Hole(hole), &[])?;
+                    self.cx.report(Step::Bytes(hole.len));
+                }
+                Ok(Some((Piece::Data { at }, parts))) => {
+                    let len = parts.iter().map(|part| part.len() as u64).sum();
+                    self.read += len;
+                    carrier.write_parts(self.cx, job.no, at, &parts)?;
+                    self.cx.report(Step::Bytes(len));
                 }
                 Ok(None) => break,
                 Err(error) => return Ok(Attempt::Failed(error)),

@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use alidade_entity::{Class, Cx, Error, OpenFile, Piece, ReadFile, Result, Shelf, Span, Verdict};
+use alidade_entity::{
+    Class, Cx, Error, Lent, OpenFile, Piece, ReadFile, Result, Shelf, Span, Verdict,
+};
 use alidade_model::{Hole, Metadata};
 use alidade_repository::{BlobId, BlobKind, Blobs, Content, Indexed};
 
@@ -18,6 +20,8 @@ const TOGETHER: u64 = 16 << 20;
 const AHEAD: u64 = 36 << 20;
 /// The largest piece.
 const PIECE: usize = 8 << 20;
+/// The most blobs that are lent together: what a system call writes together.
+const PARTS: usize = 1024;
 /// Where in the list of blobs an offset lies is remembered for every so many bytes.
 const MARK: u64 = 64 << 20;
 
@@ -48,11 +52,11 @@ pub(crate) struct Layout {
 #[derive(Default)]
 struct Announced {
     wanted: Vec<BlobId>,
-    blobs: Lent,
+    blobs: Ahead,
 }
 
 /// Blobs that were read together; the reader that is at work has them, and gives them back.
-type Lent = Arc<Mutex<Option<Blobs>>>;
+type Ahead = Arc<Mutex<Option<Blobs>>>;
 
 impl StoredFile {
     pub(crate) fn new(stored: Stored) -> Self {
@@ -157,7 +161,7 @@ struct StoredReader {
     at: u64,
     /// Blobs that were read together.
     ahead: Blobs,
-    lent: Lent,
+    lent: Ahead,
     /// The blob at `held_at`.
     held: Held,
     held_at: u64,
@@ -178,8 +182,8 @@ impl StoredReader {
         }
     }
 
-    /// The next piece of the file, where it lies.
-    fn piece(&mut self, cx: &Cx) -> Result<Option<(Piece, &[u8])>> {
+    /// The next piece of the file, and which part of the blob that is held it is.
+    fn piece(&mut self, cx: &Cx) -> Result<Option<(Piece, Range<usize>)>> {
         if self.at >= self.to {
             return Ok(None);
         }
@@ -188,7 +192,7 @@ impl StoredReader {
             let end = hole.at.saturating_add(hole.len).min(self.to);
             let hole = Hole { at: self.at, len: end - self.at };
             self.at = end;
-            return Ok(Some((Piece::Hole(hole), &[])));
+            return Ok(Some((Piece::Hole(hole), 0..0)));
         }
         if !self.load(cx)? {
             return Err(Error::new(Class::Damaged, "find all of a stored file's content"));
@@ -203,7 +207,35 @@ impl StoredReader {
         let len = data.len() as u64;
         let is_hole = self.stored.sparse_zeros && len >= 4096 && data.iter().all(|&byte| byte == 0);
         let hole = Piece::Hole(Hole { at, len });
-        Ok(Some(if is_hole { (hole, &[]) } else { (Piece::Data { at }, data) }))
+        Ok(Some(if is_hole { (hole, 0..0) } else { (Piece::Data { at }, from..until) }))
+    }
+
+    /// The next piece of the file, where it lies, with those that follow it as far as they are at hand.
+    fn pieces(&mut self, cx: &Cx) -> Result<Option<Lent<'_>>> {
+        let Some((first, range)) = self.piece(cx)? else { return Ok(None) };
+        let mut parts = Vec::new();
+        let Held::Ahead(blob) = &self.held else {
+            return Ok(Some((first, vec![&self.held()[range]])));
+        };
+        parts.push(blob.start + range.start..blob.start + range.end);
+        while matches!(first, Piece::Data { .. }) && parts.len() < PARTS && self.is_at_hand() {
+            let (Some((_, range)), Held::Ahead(blob)) = (self.piece(cx)?, &self.held) else {
+                break;
+            };
+            parts.push(blob.start + range.start..blob.start + range.end);
+        }
+        let parts = parts.into_iter().map(|part| self.ahead.bytes(part)).collect();
+        Ok(Some((first, parts)))
+    }
+
+    /// True when the next piece is surely data that was read together with the last.
+    fn is_at_hand(&mut self) -> bool {
+        let is_data = self.at < self.to
+            && !self.stored.sparse_zeros
+            && self.hole_ahead().is_none_or(|hole| hole.at > self.at);
+        let begins = self.at == self.next && self.at == self.held_at + self.held().len() as u64;
+        let next = self.stored.content.runs().get(self.run);
+        is_data && begins && next.is_some_and(|(id, _)| self.ahead.find(id).is_some())
     }
 
     /// The hole in which the next piece lies, or the next one behind it.
@@ -310,7 +342,7 @@ impl Drop for StoredReader {
     }
 }
 
-fn held(lent: &Lent) -> MutexGuard<'_, Option<Blobs>> {
+fn held(lent: &Ahead) -> MutexGuard<'_, Option<Blobs>> {
     lent.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -321,17 +353,13 @@ impl ReadFile for StoredReader {
 
     fn next_piece(&mut self, cx: &Cx, buf: &mut Vec<u8>) -> Result<Option<Piece>> {
         buf.clear();
-        let Some((piece, data)) = self.piece(cx)? else { return Ok(None) };
-        buf.extend_from_slice(data);
+        let Some((piece, range)) = self.piece(cx)? else { return Ok(None) };
+        buf.extend_from_slice(&self.held()[range]);
         Ok(Some(piece))
     }
 
-    fn lend_piece<'a>(
-        &'a mut self,
-        cx: &Cx,
-        _buf: &'a mut Vec<u8>,
-    ) -> Result<Option<(Piece, &'a [u8])>> {
-        self.piece(cx)
+    fn lend_piece<'a>(&'a mut self, cx: &Cx, _buf: &'a mut Vec<u8>) -> Result<Option<Lent<'a>>> {
+        self.pieces(cx)
     }
 
     fn finish(self: Box<Self>) -> Result<Verdict> {

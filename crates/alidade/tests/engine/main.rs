@@ -12,7 +12,7 @@ use std::time::Duration;
 use alidade_entity::{Cancel, Cx};
 use alidade_model::{Counts, OmissionKind, Status};
 use alidade_protect::{Parent, Planning, ProtectOptions, RestoreOptions};
-use alidade_repository::{BlobId, Indexed, LockMode};
+use alidade_repository::{BlobId, FileKind, Indexed, LockMode};
 use alidade_testkit::plug::{EtagTree, Node, Part};
 use alidade_testkit::tree::{Acl, Content, Dress, Fill, Limits, Listing, Make, Plan, Thing, plans};
 use alidade_testkit::{Lab, lab::run};
@@ -86,9 +86,24 @@ fn a_plan_counts_what_will_be_restored_and_holds_its_lock_until_then() {
     assert_eq!((symlinks, specials), (of.symlinks, of.specials));
     assert_eq!(restored.bytes.total, shown.bytes);
     assert!(files > 0 && directories > 0 && symlinks > 0 && specials > 0, "{of:?}");
-    let beside = lab.path("beside").into_os_string().into_encoded_bytes();
-    let unheld = plan(&RestoreOptions { target: beside, ..whole }, Planning::ToShow);
+    let beside = |name: &str| RestoreOptions {
+        target: lab.path(name).into_os_string().into_encoded_bytes(),
+        ..RestoreOptions::default()
+    };
+    let unheld = plan(&beside("beside"), Planning::ToShow);
     assert_eq!(run(engine.restore(unheld)).unwrap().status, Status::Done);
+    let broken = plan(&beside("broken"), Planning::ToRun);
+    let store = engine.repository().store();
+    let mut locks = Vec::new();
+    store
+        .list(FileKind::Lock, &mut |name, _| {
+            locks.push(name.to_owned());
+            Ok(())
+        })
+        .unwrap();
+    locks.iter().for_each(|name| store.remove(FileKind::Lock, name).unwrap());
+    let lost = run(engine.restore(broken));
+    assert!(format!("{lost:?}").contains("LockLost"), "{lost:?}");
 }
 
 #[test]

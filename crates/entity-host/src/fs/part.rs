@@ -1,17 +1,21 @@
 //! A file while it is written.
 
+use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alidade_entity::Piece;
 use rustix::fs::{AtFlags, Mode, OFlags, ftruncate, openat, unlinkat};
-use rustix::io::{Errno, Result, pread, pwrite, retry_on_intr};
+use rustix::io::{Errno, Result, pread, pwritev, retry_on_intr};
 
 use super::content::ContentHash;
 use super::dir::Dir;
 use super::file::{Range, Ranges};
 use super::metadata::{identity_of, look};
 use super::slots::{OpenDirs, OpenParts};
+
+/// What one call writes.
+const IOV_MAX: usize = 1024;
 
 /// A file that began and is not settled yet.
 pub(crate) struct Part {
@@ -95,13 +99,14 @@ impl Part {
     }
 
     /// Accounts for a piece that ends at `end` and is written next.
-    pub(crate) fn came(state: &mut State, piece: Piece, end: u64, data: &[u8]) {
+    pub(crate) fn came(state: &mut State, piece: Piece, end: u64, parts: &[&[u8]]) {
         match piece {
             Piece::Data { .. } => {
-                state.written = state.written.saturating_add(data.len() as u64);
+                let len = parts.iter().map(|part| part.len() as u64).sum();
+                state.written = state.written.saturating_add(len);
                 state.data_end = state.data_end.max(end);
                 if let Some(hash) = &mut state.hash {
-                    hash.data(data);
+                    parts.iter().for_each(|part| hash.data(part));
                 }
             }
             Piece::Hole(hole) => {
@@ -196,14 +201,48 @@ pub(crate) fn copy_content(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
 }
 
 /// Writes all of `data` at `at`.
-pub(crate) fn write_all(fd: &OwnedFd, mut data: &[u8], mut at: u64) -> Result<()> {
-    while !data.is_empty() {
-        let written = retry_on_intr(|| pwrite(fd, data, at))?;
+pub(crate) fn write_all(fd: &OwnedFd, data: &[u8], at: u64) -> Result<()> {
+    write_parts(fd, &[data], at)
+}
+
+/// Writes all parts one behind the other from `at` on. With one call as far as the system does: who
+/// writes somewhere else in the file waits meanwhile, and writes in turn instead of between.
+pub(crate) fn write_parts(fd: &OwnedFd, parts: &[&[u8]], mut at: u64) -> Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let mut rest = slices.as_mut_slice();
+    // What is empty is passed over.
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        let together = rest.len().min(IOV_MAX);
+        let written = retry_on_intr(|| pwritev(fd, &rest[..together], at))?;
         if written == 0 {
             return Err(Errno::IO);
         }
-        data = &data[written..];
+        IoSlice::advance_slices(&mut rest, written);
         at += written as u64;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn more_parts_than_a_call_takes_follow_one_another() {
+        let dir = tempfile::tempdir().expect("a directory for the test");
+        let file = dir.path().join("file");
+        let fd = OwnedFd::from(File::create(&file).expect("a file"));
+        let bytes: Vec<u8> = (0..10_000u32).flat_map(u32::to_le_bytes).collect();
+        let mut parts: Vec<&[u8]> = bytes.chunks(13).collect();
+        parts.insert(0, &[]);
+        parts.insert(1100, &[]);
+        assert!(parts.len() > 2 * IOV_MAX);
+        write_parts(&fd, &parts, 7).expect("it is written");
+        write_parts(&fd, &[&[], &[]], 7).expect("nothing is written");
+        let written = std::fs::read(&file).expect("it is read");
+        assert_eq!((&written[..7], &written[7..]), (&[0; 7][..], &bytes[..]));
+    }
 }

@@ -19,7 +19,7 @@ use super::content::hash_of;
 use super::dir::{Dir, LISTING};
 use super::dress::{Refusal, Target, bequeaths, disinherit, dress, undressed};
 use super::links::{First, Links};
-use super::part::{Part, State, copy_content, open_to_read, write_all};
+use super::part::{Part, State, copy_content, open_to_read, write_parts};
 use super::slots::{OpenDirs, OpenParts};
 use super::tally::words;
 use super::walk::Stop;
@@ -459,15 +459,14 @@ impl FsCarrier<'_> {
             _ => Ok((self.sink.part(no)?, None)),
         }
     }
-}
 
-impl Carrier for FsCarrier<'_> {
-    fn write(&mut self, cx: &Cx, no: EntryNo, piece: Piece, data: &[u8]) -> Result<()> {
+    /// Writes a piece, whose bytes come in parts.
+    fn take(&mut self, cx: &Cx, no: EntryNo, piece: Piece, parts: &[&[u8]]) -> Result<()> {
         cx.check()?;
         let sink = self.sink;
         let (part, due) = self.part(no)?;
         let (at, len) = match piece {
-            Piece::Data { at } => (at, data.len() as u64),
+            Piece::Data { at } => (at, parts.iter().map(|part| part.len() as u64).sum()),
             Piece::Hole(hole) => (hole.at, hole.len),
         };
         if due.is_some_and(|due| due != at) {
@@ -480,19 +479,29 @@ impl Carrier for FsCarrier<'_> {
             let mut opened = None;
             sink.on_file(&part, &mut state, "write file", |state| {
                 opened = Some(part.open(state, sink.open())?);
-                Part::came(state, piece, end.ok_or(Errno::FBIG)?, data);
+                Part::came(state, piece, end.ok_or(Errno::FBIG)?, parts);
                 Ok(())
             })?;
             opened
         };
         // The lock is free meanwhile: other spans of the file are written at the same time.
         if let (Some(fd), Piece::Data { at }) = (fd, piece)
-            && let Err(error) = write_all(&fd, data, at)
+            && let Err(error) = write_parts(&fd, parts, at)
         {
             sink.on_file(&part, &mut part.lock(), "write file", |_state| Err(error))?;
         }
         self.current = Some((no, part, end.unwrap_or(u64::MAX)));
         Ok(())
+    }
+}
+
+impl Carrier for FsCarrier<'_> {
+    fn write(&mut self, cx: &Cx, no: EntryNo, piece: Piece, data: &[u8]) -> Result<()> {
+        self.take(cx, no, piece, &[data])
+    }
+
+    fn write_parts(&mut self, cx: &Cx, no: EntryNo, at: u64, parts: &[&[u8]]) -> Result<()> {
+        self.take(cx, no, Piece::Data { at }, parts)
     }
 
     fn restart(&mut self, cx: &Cx, no: EntryNo) -> Result<()> {

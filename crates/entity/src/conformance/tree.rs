@@ -360,7 +360,7 @@ fn step(
     let lent = report.take(P::LentAgrees, "lend a piece", open.lend_piece(cx, &mut own))?;
     buf.clear();
     Some(lent.map(|(piece, data)| {
-        buf.extend_from_slice(data);
+        data.into_iter().for_each(|part| buf.extend_from_slice(part));
         piece
     }))
 }

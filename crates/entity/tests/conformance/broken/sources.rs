@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use alidade_entity::conformance::Promise as P;
 use alidade_entity::{
-    Class, Cx, DiskSource, Extent, OpenFile, Piece, ReadFile, Result, Shelf, Source, Span,
+    Class, Cx, DiskSource, Extent, Lent, OpenFile, Piece, ReadFile, Result, Shelf, Source, Span,
     StreamSource, TreeSource, Verdict, Visit,
 };
 use alidade_model::{Entry, Hole, Kind, Metadata, Omission, OmissionKind, Version};
@@ -177,16 +177,12 @@ impl ReadFile for Read {
         Ok(piece)
     }
 
-    fn lend_piece<'a>(
-        &'a mut self,
-        cx: &Cx,
-        buf: &'a mut Vec<u8>,
-    ) -> Result<Option<(Piece, &'a [u8])>> {
+    fn lend_piece<'a>(&'a mut self, cx: &Cx, buf: &'a mut Vec<u8>) -> Result<Option<Lent<'a>>> {
         let piece = self.next_piece(cx, buf)?;
         if self.breaks == P::LentAgrees && matches!(piece, Some(Piece::Data { .. })) {
             buf[0] ^= 1;
         }
-        Ok(piece.map(|piece| (piece, buf.as_slice())))
+        Ok(piece.map(|piece| (piece, vec![buf.as_slice()])))
     }
 
     fn finish(self: Box<Self>) -> Result<Verdict> {
