@@ -81,6 +81,8 @@ impl<'a> Contest<'a> {
         has: &dyn Fn(usize, &str) -> bool,
         add: &mut dyn FnMut(Run) -> Result<()>,
     ) -> Result<()> {
+        // What the row before left has no place beside what is touched.
+        self.arena.place.clear(self.row.medium)?;
         self.arena.place.touch()?;
         for round in 0..rounds {
             for at in statistics::order(self.contestants.len(), round) {

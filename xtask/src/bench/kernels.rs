@@ -207,30 +207,31 @@ fn cut() -> u64 {
 /// Reads up to 1 GiB of files in pieces of 256 KiB; the cost of opening is in [`visit`].
 fn read(files: &[PathBuf]) -> Result<u64> {
     let mut buffer = vec![0; 256 << 10];
-    let mut least = u64::MAX;
-    let mut bytes = 0;
-    for file in files {
-        let say = || format!("read {}", file.display());
-        let mut file = File::open(file).with_context(say)?;
-        if file.metadata().with_context(say)?.len() < MIB as u64 {
+    let (mut ns, mut bytes) = (0, 0);
+    for path in files {
+        let say = || format!("read {}", path.display());
+        let file = File::open(path).with_context(say)?;
+        let len = file.metadata().with_context(say)?.len().min(BYTES as u64);
+        if len < MIB as u64 {
             continue;
         }
-        let (begin, mut len) = (processor_ns(), 0);
-        while len < 1 << 30 {
-            let got = file.read(&mut buffer).with_context(say)?;
-            if got == 0 {
-                break;
+        // The first time it may not be in memory.
+        ns += least_ns(|| {
+            let mut at = 0;
+            while at < len {
+                let got = file.read_at(&mut buffer, at).with_context(say)?;
+                ensure!(got > 0, "{} became shorter", path.display());
+                at += got as u64;
             }
-            len += got as u64;
-        }
-        least = least.min(per_byte_ps(processor_ns() - begin, len));
+            Ok(())
+        })?;
         bytes += len;
-        if bytes >= 1 << 30 {
+        if bytes >= BYTES as u64 {
             break;
         }
     }
     // A data set of small files has no bytes worth the name: opening them is all.
-    Ok(if bytes == 0 { 0 } else { least })
+    Ok(if bytes == 0 { 0 } else { per_byte_ps(ns, bytes) })
 }
 
 fn write(path: &Path) -> Result<u64> {
