@@ -102,9 +102,17 @@ impl<'a> Contest<'a> {
 
     /// Runs one contestant, again where too much else ran.
     fn undisturbed(&mut self, round: usize, at: usize) -> Result<Run> {
-        let mut repeats = 0;
+        let (mut repeats, mut failures) = (0, 0);
         loop {
-            let (measured, stored_bytes) = self.once(at)?;
+            let (measured, stored_bytes) = match self.once(at) {
+                // A peer's crash is told, and is no reason to lose the others' rounds.
+                Err(error) if self.is_a_peer(at) && failures < REPEATS => {
+                    eprintln!("  again: {error:#}");
+                    failures += 1;
+                    continue;
+                }
+                done => done?,
+            };
             let disturbed = self.arena.figures && is_disturbed(&measured, self.arena.cores);
             if disturbed && repeats < REPEATS {
                 eprintln!("  again: {} ms of CPU went to others", measured.foreign_us / 1_000);
@@ -117,11 +125,16 @@ impl<'a> Contest<'a> {
                 measured,
                 stored_bytes,
                 repeats,
+                failures,
                 disturbed,
                 at: Cx::system(Cancel::default()).now().to_string(),
                 commit: self.arena.commit.clone(),
             });
         }
+    }
+
+    fn is_a_peer(&self, at: usize) -> bool {
+        self.contestants[at].tool != Tool::Alidade
     }
 
     fn once(&mut self, at: usize) -> Result<(Measured, u64)> {

@@ -266,6 +266,14 @@ pub(super) fn section(row: &Row, record: &Record) -> String {
             ),
         );
     }
+    for contestant in row.contestants() {
+        let name = contestant.name();
+        let failures: usize =
+            record.runs.iter().filter(|run| run.contestant == name).map(|run| run.failures).sum();
+        if failures > 0 {
+            line(&mut out, format!("\n`{name}` failed in {failures} runs, which were repeated."));
+        }
+    }
     share(&mut out, row, record, &results);
     out
 }

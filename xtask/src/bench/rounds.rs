@@ -35,6 +35,9 @@ pub(super) struct Run {
     pub(super) stored_bytes: u64,
     /// How often it was run before, because too much else ran.
     pub(super) repeats: usize,
+    /// How often the tool failed before.
+    #[serde(default)]
+    pub(super) failures: usize,
     /// True when too much else ran in the last one, too.
     pub(super) disturbed: bool,
     /// When it ended, in seconds since 1970.
@@ -173,6 +176,7 @@ pub(super) mod tests {
             },
             stored_bytes: 1_700_000_000,
             repeats: 0,
+            failures: 0,
             disturbed: false,
             at: "1795219200.0".to_owned(),
             commit: "abc".to_owned(),
