@@ -68,7 +68,8 @@ pub struct LockOptions {
     /// For how long a lock held by others is waited for. Default: not at all.
     pub retry_for: Duration,
     /// Between writing our lock and looking again whether others came at the same time. It must
-    /// pass before a file put by another is listed. Default: 200 ms, as in restic.
+    /// pass before a file put by another is listed, unless the store lists at once
+    /// ([`crate::Store::lists_at_once`]). Default: 200 ms, as in restic.
     pub wait: Duration,
     /// How often our lock is renewed. Default: 4 minutes.
     pub refresh: Duration,

@@ -116,6 +116,13 @@ pub trait Store: Send + Sync {
     /// When the place cannot be listed, or `each` fails.
     fn list(&self, kind: FileKind, each: &mut dyn FnMut(&str, u64) -> Result<()>) -> Result<()>;
 
+    /// Whether a listing that begins after [`Store::put`] of a file has returned, wherever that was, has
+    /// this file. Where it is not sure, who takes a lock waits before looking for others. Not unless the
+    /// store knows better.
+    fn lists_at_once(&self) -> bool {
+        false
+    }
+
     /// Removes a file.
     ///
     /// # Errors

@@ -268,3 +268,10 @@ fn more_packs_than_are_kept_open_are_read_and_removed_ones_are_gone() {
         assert!(matches!(read, Err(Error::NotFound { .. })), "{read:?}");
     }
 }
+
+#[test]
+fn a_listing_is_trusted_only_where_one_kernel_looks_after_the_directory() {
+    for (path, is_trusted) in [("/dev/shm", true), ("/proc", false), ("/nothing/is/here", false)] {
+        assert_eq!(LocalStore::new(path).lists_at_once(), is_trusted, "{path}");
+    }
+}

@@ -5,7 +5,7 @@
 mod fixture;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -255,31 +255,50 @@ fn who_is_told_to_stop_while_waiting_leaves_no_lock() {
 
 #[test]
 fn of_many_that_want_it_alone_at_most_one_holds_it() {
+    const THREADS: usize = 6;
+    const ATTEMPTS: usize = 40;
     let cx = Cx::system(Cancel::default());
     let made = Fixture::new(&cx);
-    let options = LockOptions { wait: Duration::from_millis(60), ..here() };
-    let (holding, got) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let options = here();
+    let (holding, others, got): (AtomicUsize, AtomicUsize, AtomicUsize) = Default::default();
+    let wrong = Mutex::new(Vec::new());
+    let together = Barrier::new(THREADS);
+    let attempt = |early: bool| {
+        if !early {
+            return made.repo.lock(&cx, LockMode::Exclusive, &options);
+        }
+        let lock = made.repo.lock_early(&cx, LockMode::Exclusive, &options)?;
+        lock.check(&cx).map(|()| lock)
+    };
     thread::scope(|scope| {
-        for _ in 0..6 {
-            scope.spawn(|| {
-                for _ in 0..4 {
-                    match made.repo.lock(&cx, LockMode::Exclusive, &options) {
+        for number in 0..THREADS {
+            let (attempt, together, wrong) = (&attempt, &together, &wrong);
+            let (holding, others, got) = (&holding, &others, &got);
+            scope.spawn(move || {
+                for round in 0..ATTEMPTS {
+                    together.wait();
+                    match attempt((number + round) % 2 == 0) {
                         Ok(lock) => {
-                            assert_eq!(holding.fetch_add(1, Ordering::SeqCst), 0);
+                            others.fetch_max(
+                                holding.fetch_add(1, Ordering::SeqCst),
+                                Ordering::SeqCst,
+                            );
                             got.fetch_add(1, Ordering::SeqCst);
-                            thread::sleep(Duration::from_millis(5));
+                            thread::sleep(Duration::from_millis(2));
                             holding.fetch_sub(1, Ordering::SeqCst);
-                            lock.release().unwrap();
+                            wrong.lock().unwrap().extend(lock.release().err());
                         }
                         Err(Error::Locked { .. }) => {}
-                        Err(error) => panic!("{error:?}"),
+                        Err(error) => wrong.lock().unwrap().push(error),
                     }
                 }
             });
         }
     });
+    assert!(wrong.lock().unwrap().is_empty(), "{wrong:?}");
+    assert_eq!(others.load(Ordering::SeqCst), 0, "others held it, too");
     assert_eq!(made.names("locks"), Vec::<String>::new());
-    println!("{} of 24 attempts held it", got.load(Ordering::SeqCst));
+    println!("{} of {} attempts held it", got.load(Ordering::SeqCst), THREADS * ATTEMPTS);
 }
 
 /// A lock whose renewing thread looks at the test's clock every millisecond.

@@ -211,7 +211,7 @@ impl Shared {
         self.still_there(&mut state)?;
         if let Some(written) = state.unsure {
             let since = cx.clock().elapsed().saturating_sub(written);
-            sleep(cx, self.options.wait.saturating_sub(since))?;
+            sleep(cx, wait(&self.files, &self.options).saturating_sub(since))?;
             self.nobody_forbids(cx, &state)?;
             state.unsure = None;
         }
@@ -367,8 +367,8 @@ impl State {
         mode: LockMode,
         options: &LockOptions,
     ) -> Result<()> {
-        let sure =
-            sleep(cx, options.wait).and_then(|()| conflict(cx, files, mode, options, &self.ids));
+        let sure = sleep(cx, wait(files, options))
+            .and_then(|()| conflict(cx, files, mode, options, &self.ids));
         self.unless_failed(files, options, sure)?;
         self.unsure = None;
         Ok(())
@@ -402,6 +402,14 @@ impl State {
         let (day, running) = self.renewed;
         since(cx.now(), day).max(cx.clock().elapsed().saturating_sub(running))
     }
+}
+
+/// How long it may take until others that came at the same moment are listed.
+///
+/// Where a listing has all that was put before, there is nothing to wait for: of two that put their locks
+/// and then look, the one that put last sees the other, however close they came.
+fn wait(files: &Files, options: &LockOptions) -> Duration {
+    if files.store().lists_at_once() { Duration::ZERO } else { options.wait }
 }
 
 /// What is behind these is in order whenever it can be seen, so poison means nothing.

@@ -24,6 +24,10 @@ const OPEN_PACKS: usize = 32;
 /// How much of a [`Body::Reader`] is held at a time.
 const COPY: usize = 256 * 1024;
 
+/// File systems that one kernel looks after alone, by their magic numbers (statfs(2)): btrfs, ext2 to
+/// ext4, F2FS, tmpfs, XFS, ZFS.
+const OWN: [u32; 6] = [0x9123_683e, 0xef53, 0xf2f5_2010, 0x0102_1994, 0x5846_5342, 0x2fc1_2fc1];
+
 /// A repository in a directory.
 ///
 /// Guarantees, beyond those of [`Store`]:
@@ -328,6 +332,13 @@ impl Store for LocalStore {
         // The system reads ahead by itself, and so much is still in the processor's cache when it is
         // opened.
         1 << 20
+    }
+
+    /// On file systems that one kernel looks after alone. Those of a network may show a directory as it
+    /// was some seconds ago.
+    fn lists_at_once(&self) -> bool {
+        let found = rustix::fs::statfs(&self.root).map(|found| found.f_type & 0xffff_ffff);
+        found.is_ok_and(|magic| OWN.contains(&u32::try_from(magic).unwrap_or(0)))
     }
 
     fn len(&self, kind: FileKind, name: &str) -> Result<u64> {
