@@ -90,9 +90,14 @@ impl<'a> Contest<'a> {
                 if has(round, &contestant.name()) {
                     continue;
                 }
-                let run = self
-                    .undisturbed(round, at)
-                    .with_context(|| format!("{} of {}", contestant.name(), self.row.name))?;
+                let name = || format!("{} of {}", contestant.name(), self.row.name);
+                let run = match self.undisturbed(round, at) {
+                    Err(error) if self.is_a_peer(at) => {
+                        eprintln!("{} is left out of round {round}: {error:#}", name());
+                        continue;
+                    }
+                    run => run.with_context(name)?,
+                };
                 say(self.row, &run);
                 add(run)?;
             }
