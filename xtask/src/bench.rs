@@ -33,7 +33,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use contest::{Arena, Contest};
 use machine::Machine;
@@ -118,6 +118,7 @@ fn measure(root: &Path, arguments: &Measure) -> Result<()> {
     let machine = Machine::this()?;
     let arena = arena(root, &place, &tools, &xtask, scale == Scale::Full)?;
     let mut ready: BTreeMap<Kind, Facts> = BTreeMap::new();
+    let mut short = Vec::new();
     for row in rows {
         let set = Set::new(row.set, scale, &place.sets());
         let facts = match ready.get(&row.set) {
@@ -137,8 +138,12 @@ fn measure(root: &Path, arguments: &Measure) -> Result<()> {
         let ended = run_row(&arena, row, &set, (contestants, rounds), file);
         // The next row needs the data set as it was, even when this one failed.
         set.undo()?;
-        ended.with_context(|| format!("row {}", row.name))?;
+        let left_out = ended.with_context(|| format!("row {}", row.name))?;
+        if left_out > 0 {
+            short.push(format!("{} ({left_out})", row.name));
+        }
     }
+    ensure!(short.is_empty(), "peers failed, and these rows lack runs: {}", short.join(", "));
     if !arena.figures {
         let set = Set::new(Kind::Tree, scale, &place.sets());
         set.ready()?;
@@ -164,30 +169,32 @@ fn arena<'a>(
     Ok(Arena { place, tools, xtask, cores, figures, commit: contest::commit(root) })
 }
 
-/// Runs a row from where its file ends, measures the kernels beside it, and prints its table.
+/// Runs a row from where its file ends, measures the kernels beside it, and prints its table. Returns how
+/// many runs are missing because a peer failed.
 fn run_row(
     arena: &Arena<'_>,
     row: &Row,
     set: &Set,
     (contestants, rounds): (Vec<Contestant>, usize),
     mut file: Rounds,
-) -> Result<()> {
+) -> Result<usize> {
     let known = file.record.clone();
     let facts = &known.heading.facts;
     let all = (0..rounds)
         .all(|round| contestants.iter().all(|contestant| known.has(round, &contestant.name())));
     if all && known.kernels.is_some() {
         eprintln!("{}: all rounds are there", row.name);
-        return Ok(());
+        return Ok(0);
     }
     let mut contest = Contest::new(arena, row, set, facts, contestants)?;
-    contest.run(rounds, &|round, name| known.has(round, name), &mut |run| file.add(run))?;
+    let has = |round, name: &str| known.has(round, name);
+    let left_out = contest.run(rounds, &has, &mut |run| file.add(run))?;
     if arena.figures {
         file.record.kernels = Some(roofline_kernels(arena.xtask, set, arena.place)?);
         file.save()?;
         println!("{}", report::section(row, &file.record));
     }
-    Ok(())
+    Ok(left_out)
 }
 
 /// Has a program of our own build measure the costs of single steps.

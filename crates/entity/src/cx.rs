@@ -120,20 +120,13 @@ impl Chance for SystemChance {
 #[derive(Clone, Debug, Default)]
 pub struct Cancel {
     flag: Arc<AtomicBool>,
-    above: Option<Arc<Self>>,
 }
 
 impl Cancel {
     /// One that becomes true when `flag` does: for signal handlers.
     #[must_use]
     pub fn from_flag(flag: Arc<AtomicBool>) -> Self {
-        Self { flag, above: None }
-    }
-
-    /// For a part of the run: it is told to stop when the run is, or alone.
-    #[must_use]
-    pub fn part(&self) -> Self {
-        Self { flag: Arc::default(), above: Some(Arc::new(self.clone())) }
+        Self { flag }
     }
 
     /// Tells the run to stop.
@@ -145,7 +138,6 @@ impl Cancel {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.flag.load(Ordering::Relaxed)
-            || self.above.as_ref().is_some_and(|above| above.is_cancelled())
     }
 }
 

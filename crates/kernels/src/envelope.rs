@@ -26,7 +26,8 @@ use cipher::Cipher;
 /// Bytes of a block of AES and of Poly1305, of an IV, and of a MAC.
 pub(crate) const BLOCK: usize = 16;
 
-/// What is enciphered and then hashed while it still lies in the first cache.
+/// What is enciphered and then hashed, or copied and then decrypted, while it still lies in the first
+/// cache.
 const WINDOW: usize = 8 << 10;
 
 /// An IV. Who chooses it never uses one twice with the same key.

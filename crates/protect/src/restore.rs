@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use alidade_entity::{
-    Cancel, Class, CopyMode, CopyOptions, Cx, Params, ProtectedEntity, ReadOptions, RestorePlan,
-    Sink, Visit,
+    Class, CopyMode, CopyOptions, Params, ProtectedEntity, ReadOptions, RestorePlan, Sink, Visit,
 };
 use alidade_model::{
     Bytes, Checks, ContentName, Counts, Kind, Origin, Outcome, Rule, RunId, Selection, Status, Verb,
@@ -136,20 +135,15 @@ impl Engine {
         let kind = self.parts.registry.get(&planned.from.entity.type_name)?;
         let stored = StoredEntity::new(planned.from.clone(), indexed)
             .with_sparse_zeros(planned.options.sparse_zeros);
-        // The lock's wait for others that came at the same moment goes on while the first files are
-        // written. When it fails, the copy ends as if it had been interrupted.
-        let part = cx.cancel().part();
-        let copying = &cx.cancelled_by(part.clone());
-        let Sink::Tree(sink) = kind.sink(copying, &planned.plan).await? else {
+        lock.as_ref().map_or(Ok(()), |lock| lock.check(cx))?;
+        let Sink::Tree(sink) = kind.sink(cx, &planned.plan).await? else {
             let attempt = "write a tree into a target of another shape";
             return Err(alidade_entity::Error::new(Class::Unsupported, attempt).into());
         };
         let how = ReadOptions { base: None, selection: selection(&planned.options) };
-        let reading = stored.read(copying, &ContentName::data(), &how).await?;
+        let reading = stored.read(cx, &ContentName::data(), &how).await?;
         let mut source = tree(reading.source)?;
-        let copied = while_locked(cx, lock.as_ref(), &part, || {
-            copy_tree(copying, source.as_mut(), sink.as_ref(), self.parts.workers)
-        })?;
+        let copied = copy_tree(cx, source.as_mut(), sink.as_ref(), self.parts.workers)?;
         drop(source);
         let ending = reading.lease.finish()?;
         if copied.counts.entries() == 0 && copied.omissions.is_empty() {
@@ -270,31 +264,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// Works while it is found out whether the lock holds, and not on when it does not.
-fn while_locked<R>(
-    cx: &Cx,
-    lock: Option<&Lock>,
-    part: &Cancel,
-    work: impl FnOnce() -> alidade_entity::Result<R>,
-) -> Result<R> {
-    let check = || {
-        let held = lock.map_or(Ok(()), |lock| lock.check(cx));
-        if held.is_err() {
-            part.cancel();
-        }
-        held
-    };
-    std::thread::scope(|scope| {
-        let check = scope.spawn(check);
-        let done = work();
-        match check.join() {
-            Ok(held) => held?,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-        Ok(done?)
-    })
 }
 
 fn selection(how: &RestoreOptions) -> Selection {

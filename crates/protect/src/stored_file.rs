@@ -22,6 +22,9 @@ const AHEAD: u64 = 36 << 20;
 const PIECE: usize = 8 << 20;
 /// The most blobs that are lent together: what a system call writes together.
 const PARTS: usize = 1024;
+/// Content that is lent together, in bytes, and as many more as the last blob is longer: who writes it is not
+/// interrupted meanwhile.
+const LENT: usize = 16 << 20;
 /// Where in the list of blobs an offset lies is remembered for every so many bytes.
 const MARK: u64 = 64 << 20;
 
@@ -217,11 +220,19 @@ impl StoredReader {
         let Held::Ahead(blob) = &self.held else {
             return Ok(Some((first, vec![&self.held()[range]])));
         };
+        let mut len = range.len();
         parts.push(blob.start + range.start..blob.start + range.end);
-        while matches!(first, Piece::Data { .. }) && parts.len() < PARTS && self.is_at_hand() {
-            let (Some((_, range)), Held::Ahead(blob)) = (self.piece(cx)?, &self.held) else {
-                break;
+        while matches!(first, Piece::Data { .. })
+            && parts.len() < PARTS
+            && len < LENT
+            && self.is_at_hand()
+        {
+            let (Some((Piece::Data { .. }, range)), Held::Ahead(blob)) =
+                (self.piece(cx)?, &self.held)
+            else {
+                return Err(Error::new(Class::Failed, "lend a piece that is at hand"));
             };
+            len += range.len();
             parts.push(blob.start + range.start..blob.start + range.end);
         }
         let parts = parts.into_iter().map(|part| self.ahead.bytes(part)).collect();

@@ -74,13 +74,15 @@ impl<'a> Contest<'a> {
         Ok(Self { arena, row, set, facts, contestants, bases: found, compared: Vec::new() })
     }
 
-    /// Runs what `has` does not know yet, and gives each run to `add` as it ends.
+    /// Runs what `has` does not know yet, and gives each run to `add` as it ends. Returns how many runs
+    /// are missing because a peer failed.
     pub(super) fn run(
         &mut self,
         rounds: usize,
         has: &dyn Fn(usize, &str) -> bool,
         add: &mut dyn FnMut(Run) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<usize> {
+        let mut left_out = 0;
         // What the row before left has no place beside what is touched.
         self.arena.place.clear(self.row.medium)?;
         self.arena.place.touch()?;
@@ -92,8 +94,10 @@ impl<'a> Contest<'a> {
                 }
                 let name = || format!("{} of {}", contestant.name(), self.row.name);
                 let run = match self.undisturbed(round, at) {
-                    Err(error) if self.is_a_peer(at) => {
+                    // The others' rounds are kept; that this one is missing ends the command.
+                    Err(error) if self.may_fail(at) => {
                         eprintln!("{} is left out of round {round}: {error:#}", name());
+                        left_out += 1;
                         continue;
                     }
                     run => run.with_context(name)?,
@@ -102,7 +106,7 @@ impl<'a> Contest<'a> {
                 add(run)?;
             }
         }
-        Ok(())
+        Ok(left_out)
     }
 
     /// Runs one contestant, again where too much else ran.
@@ -111,7 +115,7 @@ impl<'a> Contest<'a> {
         loop {
             let (measured, stored_bytes) = match self.once(at) {
                 // A peer's crash is told, and is no reason to lose the others' rounds.
-                Err(error) if self.is_a_peer(at) && failures < REPEATS => {
+                Err(error) if self.may_fail(at) && failures < REPEATS => {
                     eprintln!("  again: {error:#}");
                     failures += 1;
                     continue;
@@ -138,8 +142,9 @@ impl<'a> Contest<'a> {
         }
     }
 
-    fn is_a_peer(&self, at: usize) -> bool {
-        self.contestants[at].tool != Tool::Alidade
+    /// A peer, where figures are wanted: in a rehearsal each must do what it is asked.
+    fn may_fail(&self, at: usize) -> bool {
+        self.arena.figures && self.contestants[at].tool != Tool::Alidade
     }
 
     fn once(&mut self, at: usize) -> Result<(Measured, u64)> {

@@ -104,6 +104,7 @@ fn a_plan_counts_what_will_be_restored_and_holds_its_lock_until_then() {
     locks.iter().for_each(|name| store.remove(FileKind::Lock, name).unwrap());
     let lost = run(engine.restore(broken));
     assert!(format!("{lost:?}").contains("LockLost"), "{lost:?}");
+    assert!(!lab.path("broken").exists(), "nothing is written under a lock that does not hold");
 }
 
 #[test]

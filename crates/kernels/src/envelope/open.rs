@@ -1,10 +1,7 @@
 //! Opening: checking and decrypting in one pass.
 
 use super::cipher::Cipher;
-use super::{Iv, Key, Mac, Tag, WrongMac};
-
-/// What is copied and then decrypted while it still lies in the first cache.
-const WINDOW: usize = 8 << 10;
+use super::{Iv, Key, Mac, Tag, WINDOW, WrongMac};
 
 impl Key {
     /// Turns `sealed` into plain bytes where it lies. It is left as it was when the MAC is wrong.

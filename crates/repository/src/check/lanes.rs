@@ -68,7 +68,8 @@ struct Lane {
     at: u64,
     /// The first blob that is not.
     next: usize,
-    /// What was read in this step, which blobs it has, and where what follows the last of a pack begins.
+    /// What was read in this step, `len` bytes, and which blobs it has. What follows the last blob of a
+    /// pack lies behind it.
     bytes: Vec<u8>,
     len: usize,
     blobs: Range<usize>,
@@ -225,7 +226,7 @@ impl Contents {
     }
 }
 
-/// Memory that is kept, for they need not be made zero again, `len` bytes of it from `at` on.
+/// `len` bytes from `at` on of memory that is kept: what is kept need not be made zero again.
 fn room(memory: &mut Vec<u8>, at: usize, len: usize) -> &mut [u8] {
     if memory.len() < at + len {
         memory.resize(at + len, 0);

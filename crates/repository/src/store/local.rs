@@ -334,10 +334,11 @@ impl Store for LocalStore {
         1 << 20
     }
 
-    /// On file systems that one kernel looks after alone. Those of a network may show a directory as it
-    /// was some seconds ago.
+    /// Where the locks lie on a file system that one kernel looks after alone. One of a network may show
+    /// a directory as it was some seconds ago.
     fn lists_at_once(&self) -> bool {
-        let found = rustix::fs::statfs(&self.root).map(|found| found.f_type & 0xffff_ffff);
+        let found =
+            rustix::fs::statfs(self.dir(FileKind::Lock)).map(|found| found.f_type & 0xffff_ffff);
         found.is_ok_and(|magic| OWN.contains(&u32::try_from(magic).unwrap_or(0)))
     }
 
