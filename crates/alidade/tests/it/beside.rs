@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use alidade_entity::{Cancel, Cx};
 use alidade_repository::{LocalStore, Lock, LockMode, LockOptions, Password, Repository};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::world::World;
@@ -70,7 +71,7 @@ fn stopped_writer(world: &World) -> (Child, Vec<PathBuf>) {
                     WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
                 waitid(WaitId::Pid(pid), stopped).unwrap();
                 let writing = temporaries(world);
-                if !writing.is_empty() {
+                if !writing.is_empty() && writing.iter().all(|path| is_marked(path)) {
                     return (child, writing);
                 }
                 kill_process(pid, Signal::CONT).unwrap();
@@ -78,6 +79,12 @@ fn stopped_writer(world: &World) -> (Child, Vec<PathBuf>) {
         }
     }
     panic!("no run was caught while it wrote a pack");
+}
+
+/// True when its writer holds it: that comes a moment after it was made.
+fn is_marked(path: &Path) -> bool {
+    let file = fs::File::open(path).unwrap();
+    flock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
 }
 
 fn age(path: &Path) {
