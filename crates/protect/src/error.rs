@@ -65,14 +65,30 @@ impl From<IdError> for Error {
 }
 
 /// A repository failure, as a source or a sink reports it to the copy engine.
+///
+/// A cancelled run is no failure of what was attempted, and says nothing of it.
 pub(crate) fn as_entity(attempt: &str, error: alidade_repository::Error) -> alidade_entity::Error {
     use alidade_entity::Class;
     use alidade_repository::Error as R;
     let class = match &error {
-        R::Cancelled => Class::Cancelled,
+        R::Cancelled => return alidade_entity::Error::cancelled(),
         R::Damaged { .. } | R::NotFound { .. } | R::SelfCheck { .. } => Class::Damaged,
         R::Unrepresentable { .. } => Class::Unsupported,
         _ => Class::Failed,
     };
     alidade_entity::Error::with_source(class, attempt, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use alidade_entity::Class;
+
+    use super::*;
+
+    #[test]
+    fn an_interruption_is_not_blamed_on_what_was_attempted() {
+        let error = as_entity("store a piece of a file", alidade_repository::Error::Cancelled);
+        assert_eq!(error.class(), Class::Cancelled);
+        assert_eq!(error.chain(), "the run was interrupted");
+    }
 }
