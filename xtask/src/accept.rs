@@ -8,6 +8,7 @@ mod bench;
 mod faults;
 mod neighbours;
 mod ours;
+mod shapes;
 
 use std::path::Path;
 use std::time::Duration;
@@ -45,6 +46,7 @@ pub(crate) struct Row {
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     let mut bench = Bench::new(root, arguments.rows.clone())?;
     ours::rows(&mut bench)?;
+    shapes::rows(&mut bench)?;
     neighbours::rows(&mut bench)?;
     faults::rows(&mut bench)?;
     let rows = bench.finish();

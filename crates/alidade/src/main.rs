@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use alidade_cli::environment::Environment;
 use alidade_cli::{Code, Parts};
 use alidade_entity::{Cancel, Cx, Registry};
-use alidade_entity_host::FsType;
+use alidade_entity_host::{DiskType, FsType, StreamType};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 fn main() -> ExitCode {
@@ -47,6 +47,8 @@ fn run() -> anyhow::Result<Code> {
 fn registry() -> Registry {
     let mut registry = Registry::new();
     registry.add(Arc::new(FsType::new(Vec::new())));
+    registry.add(Arc::new(DiskType::new()));
+    registry.add(Arc::new(StreamType::new()));
     registry
 }
 

@@ -171,7 +171,7 @@ impl Verb {
 }
 
 /// Reads a duration such as `30s`, `5m` or `1h30m`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration =
         text.parse().map_err(|error: jiff::Error| error.to_string())?;
     Duration::try_from(span).map_err(|error| error.to_string())

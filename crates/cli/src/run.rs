@@ -103,10 +103,12 @@ fn split(text: &str) -> (String, String) {
 fn usage_of(rest: &str) -> String {
     let mut parts: Vec<String> = Vec::new();
     for part in rest.split("\n\n") {
+        let tips = part.lines().filter_map(|line| line.trim().strip_prefix("tip: "));
+        // What looks like an option is one that is mistyped, not an argument of a command.
+        let tips = tips.filter(|tip| !tip.contains("as a value, use '-- "));
+        parts.extend(tips.map(str::to_owned));
         let part = part.split_whitespace().collect::<Vec<_>>().join(" ");
-        if let Some(tip) = part.strip_prefix("tip: ") {
-            parts.push(tip.to_owned());
-        } else if let Some(usage) = part.strip_prefix("Usage: ") {
+        if let Some(usage) = part.strip_prefix("Usage: ") {
             parts.push(format!("usage: `{usage}`"));
         }
     }

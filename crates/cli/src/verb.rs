@@ -15,6 +15,7 @@ pub mod restore;
 pub mod runs;
 pub mod show;
 pub mod snapshots;
+pub mod stream_command;
 pub mod types;
 pub mod unlock;
 pub mod version;

@@ -11,8 +11,10 @@ use crate::failure::{Failure, Result};
 use crate::paths::absolute;
 use crate::when::Calendar;
 
-/// The type whose entities are named by a path.
+/// The type whose entities are named by a path alone.
 const PATH_TYPE: &str = "fs";
+/// The types whose objects are paths.
+const PATH_TYPES: [&str; 2] = [PATH_TYPE, "disk"];
 
 /// Fewer hex digits than this are a file name, not the beginning of a snapshot's id.
 const PREFIX: usize = 4;
@@ -159,10 +161,11 @@ impl Reader<'_> {
     /// A path inside an id is cleaned like any path: `fs:/a/` is `fs:/a`.
     fn clean(&self, name: EntityName) -> EntityName {
         let path = name.object.decode();
-        if name.type_name.as_str() != PATH_TYPE || !path.starts_with(b"/") {
+        if !PATH_TYPES.contains(&name.type_name.as_str()) || !path.starts_with(b"/") {
             return name;
         }
-        self.entity_of(Path::new(OsStr::from_bytes(&path)))
+        let EntityName { object, .. } = self.entity_of(Path::new(OsStr::from_bytes(&path)));
+        EntityName { object, ..name }
     }
 }
 
@@ -248,6 +251,7 @@ mod tests {
             (&b"fs:/usr/share"[..], "fs:/usr/share"),
             (b"fs:/usr/share/", "fs:/usr/share"),
             (b"disk:/dev/vda", "disk:/dev/vda"),
+            (b"disk:/dev//./vda", "disk:/dev/vda"),
             (b"docs", "fs:/home/u/docs"),
             (b".", "fs:/home/u"),
             (b"/", "fs:/"),

@@ -76,6 +76,8 @@ pub struct ReadOptions {
     pub base: Option<Base>,
     /// What of a tree is meant.
     pub selection: Selection,
+    /// Further settings of the type.
+    pub params: Params,
 }
 
 /// What holds a source still while it is read.

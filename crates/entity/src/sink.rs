@@ -28,6 +28,8 @@ pub enum Want {
     /// The sink has it already, but wants its holes: the engine writes each as a [`Piece::Hole`], then
     /// completes the entry with the metadata it began with.
     Holes,
+    /// The sink has the content of the base: what did not change since need not be read.
+    Changes,
 }
 
 /// How an entry's content ended.
@@ -186,13 +188,24 @@ pub struct SinkEnding {
 
 /// Takes a disk. Writes may come in any order and from many threads.
 pub trait DiskSink: Send + Sync {
+    /// True when it may hold something already: then what is equal need not be written.
+    fn holds(&self) -> bool {
+        false
+    }
+
+    /// Fills `buf` with what it holds from `at` on, what was written to it included.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn read_at(&self, cx: &Cx, at: u64, buf: &mut [u8]) -> Result<()>;
+
     /// Writes `data` at `at`.
     ///
     /// # Errors
     /// When it cannot be written.
     fn write_at(&self, cx: &Cx, at: u64, data: &[u8]) -> Result<()>;
 
-    /// Makes a range read as zeros, without storage where the target can.
+    /// Makes a range read as zeros, without storage where the target can. What reads so is left alone.
     ///
     /// # Errors
     /// When it cannot.

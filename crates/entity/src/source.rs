@@ -114,6 +114,15 @@ pub trait OpenFile: Send + Sync {
     /// the system refuses.
     fn open(&self, cx: &Cx, shelf: &mut Shelf, span: Span) -> Result<Box<dyn ReadFile>>;
 
+    /// As [`OpenFile::open`], for who has the content of the base: what did not change since comes as
+    /// [`Piece::Kept`]. Without a base, or where the source does not know, everything is read.
+    ///
+    /// # Errors
+    /// As [`OpenFile::open`].
+    fn open_changes(&self, cx: &Cx, shelf: &mut Shelf, span: Span) -> Result<Box<dyn ReadFile>> {
+        self.open(cx, shelf, span)
+    }
+
     /// Opens it, alone and whole.
     ///
     /// # Errors
@@ -139,6 +148,9 @@ pub enum Piece {
     },
     /// A range without storage that reads as zeros.
     Hole(Hole),
+    /// A range that is as the base has it: only in a file that was [opened for its
+    /// changes](OpenFile::open_changes).
+    Kept(Hole),
 }
 
 /// A piece of content, and its bytes in parts that follow one another.
@@ -163,8 +175,8 @@ pub trait ReadFile: Send {
 
     /// Puts the next piece into `buf` (cleared first; at most 8 MiB) and says what it is; `None` at the end.
     ///
-    /// Pieces are adjacent and ascending from where the span begins, and end with it; a hole leaves `buf`
-    /// empty.
+    /// Pieces are adjacent and ascending from where the span begins, and end with it; a hole and what is
+    /// kept leave `buf` empty.
     ///
     /// # Errors
     /// When the system fails to read, or what was read is damaged.
@@ -207,17 +219,27 @@ pub trait DiskSource: Send + Sync {
     /// Bytes in all.
     fn size(&self) -> u64;
 
-    /// Appends the extents that begin at or after `from`, some thousands at a time; none means the end.
+    /// Appends the extents from `from` on, some thousands at a time; none means the end. Of an extent in
+    /// which `from` lies, the first is what follows.
     ///
     /// # Errors
     /// When the source cannot say.
     fn extents(&self, cx: &Cx, from: u64, out: &mut Vec<Extent>) -> Result<()>;
 
-    /// Fills all of `buf` from offset `at`.
+    /// Fills all of `buf` from offset `at`, which may lie anywhere on the disk.
     ///
     /// # Errors
     /// When the source fails to read, or the range goes beyond the end.
     fn read_at(&self, cx: &Cx, at: u64, buf: &mut [u8]) -> Result<()>;
+
+    /// The SHA-256 of an extent as it was listed, where the source knows it without reading.
+    ///
+    /// # Errors
+    /// When the source cannot say whether it does.
+    fn hash_of(&self, cx: &Cx, extent: &Extent) -> Result<Option<[u8; 32]>> {
+        let _ = (cx, extent);
+        Ok(None)
+    }
 }
 
 /// A stream as it is read.

@@ -23,6 +23,12 @@ impl Shape {
             Self::Stream => "stream",
         }
     }
+
+    /// The shape with that word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Tree, Self::Disk, Self::Stream].into_iter().find(|shape| shape.word() == word)
+    }
 }
 
 /// The name of one content of an entity; an entity with a single content calls it `data`.

@@ -1,11 +1,13 @@
 //! Entries between being announced and being settled.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use alidade_entity::{EntryNo, Verdict};
 use alidade_model::{Entry, Hole, Metadata};
 use alidade_repository::{Content, SameNode};
 
+use crate::base_cells::BaseCells;
 use crate::stored_sink::Taken;
 
 /// Buffers of entries that are kept to be used again, and the largest of them.
@@ -24,6 +26,8 @@ pub(crate) struct Announced {
 pub(crate) enum Begun {
     /// It has no content, or the content is still to come.
     Open(Entry),
+    /// What changed of its content is still to come; the base has the rest.
+    Changes(Entry, Arc<BaseCells>),
     /// Unchanged since the base, or it has come: content and holes.
     Known(Entry, Content, Vec<Hole>),
     /// It is in the base as it would be written now.
@@ -80,7 +84,7 @@ impl Begun {
         let Taken { content, holes, .. } = taken;
         *self = match std::mem::replace(self, Self::Abandoned) {
             Self::Known(entry, content, _) => Self::Known(entry, content, holes),
-            Self::Open(mut entry) => {
+            Self::Open(mut entry) | Self::Changes(mut entry, _) => {
                 entry.metadata = metadata;
                 if verdict != Verdict::Steady {
                     // What was stored is not what lies there now. An inode change time of zero makes

@@ -1,17 +1,22 @@
 //! Look into a stored entity: its entries, and the bytes of one file.
 
-use std::io::{Read, Write};
+use std::io::Write;
+use std::ops::Range;
 use std::sync::Arc;
 
-use alidade_entity::{TreeSource, Visit};
+use alidade_entity::{DiskSource, OpenFile, Shelf, Span, TreeSource, Visit};
 use alidade_model::Entry;
-use alidade_repository::{Node, NodeKind};
+use alidade_repository::Node;
 
 use crate::filter::Filter;
 use crate::identity::{StoredSnapshot, components};
 use crate::protect::tree;
-use crate::stored_entity::{Blobs, StoredEntity, child};
+use crate::stored_entity::{StoredEntity, child};
+use crate::stored_file::StoredFile;
 use crate::{Engine, Error, Result};
+
+/// Bytes of a disk that are read at a time.
+const PIECE: usize = 8 << 20;
 
 /// Is shown an entry with its absolute path, and says whether to go on.
 pub type ShowEntry<'a> = dyn FnMut(&[u8], &Entry) -> Result<bool> + 'a;
@@ -85,24 +90,80 @@ impl Engine {
         }
     }
 
-    /// Writes the bytes of a stored file; every blob is verified before its bytes are written.
+    /// Writes bytes of a stored file, or without a path those of the entity's only content, which then is
+    /// a disk; every blob is verified before its bytes are written. What of the range lies behind the end
+    /// is nothing.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is no file at that path, [`Error::Usage`] when it is something else.
-    pub fn cat(&self, stored: &StoredSnapshot, path: &[u8], out: &mut dyn Write) -> Result<u64> {
+    pub fn cat(
+        &self,
+        stored: &StoredSnapshot,
+        path: Option<&[u8]>,
+        range: Range<u64>,
+        out: &mut dyn Write,
+    ) -> Result<u64> {
         let lock = self.lock()?;
-        let written = self.write_file(stored, path, out);
+        let written = match path {
+            Some(path) => self.write_file(stored, path, range, out),
+            None => self.write_disk(stored, range, out),
+        };
         if let Some(lock) = lock {
             lock.release()?;
         }
         written
     }
 
-    fn write_file(&self, stored: &StoredSnapshot, path: &[u8], out: &mut dyn Write) -> Result<u64> {
+    fn write_disk(
+        &self,
+        stored: &StoredSnapshot,
+        range: Range<u64>,
+        out: &mut dyn Write,
+    ) -> Result<u64> {
+        let entity = StoredEntity::new(stored.clone(), self.index()?);
+        let Some(disk) = entity.disk(self.cx())? else {
+            let what = format!("`{}` has files: name one, such as `ID:/PATH`", stored.entity);
+            return Err(Error::Usage(what));
+        };
+        let (mut at, end) = (range.start, range.end.min(disk.size()));
+        let mut buffer = Vec::new();
+        while at < end {
+            buffer.resize(usize::try_from(end - at).map_or(PIECE, |len| len.min(PIECE)), 0);
+            disk.read_at(self.cx(), at, &mut buffer)?;
+            write(out, &buffer)?;
+            at += buffer.len() as u64;
+        }
+        Ok(end.saturating_sub(range.start))
+    }
+
+    fn write_file(
+        &self,
+        stored: &StoredSnapshot,
+        path: &[u8],
+        range: Range<u64>,
+        out: &mut dyn Write,
+    ) -> Result<u64> {
+        let cx = self.cx();
+        let file = self.file(stored, path)?;
+        let span = Span { from: range.start, to: range.end };
+        let mut reader = file.open(cx, &mut Shelf::default(), span)?;
+        let (mut buffer, mut written) = (Vec::new(), 0);
+        while let Some((_, parts)) = reader.lend_piece(cx, &mut buffer)? {
+            for part in parts {
+                write(out, part)?;
+                written += part.len() as u64;
+            }
+        }
+        Ok(written)
+    }
+
+    /// The file at that path of a snapshot.
+    fn file(&self, stored: &StoredSnapshot, path: &[u8]) -> Result<StoredFile> {
         let indexed = self.index()?;
         let shown = String::from_utf8_lossy(path).into_owned();
         let missing = || Error::not_found(format!("`{shown}` in snapshot {}", stored.file));
-        let mut tree = Some(stored.snapshot.tree);
+        let entity = StoredEntity::new(stored.clone(), Arc::clone(&indexed));
+        let mut tree = Some(entity.top(self.cx())?);
         let mut found: Option<Node> = None;
         for name in components(path) {
             let node = child(self.cx(), &indexed, tree.ok_or_else(missing)?, name)?;
@@ -111,24 +172,14 @@ impl Engine {
             found = Some(node);
         }
         let node = found.ok_or_else(missing)?;
-        let Some(content) = node.content.filter(|_| node.kind == NodeKind::File) else {
-            return Err(Error::Usage(format!("`{shown}` is not a file")));
-        };
-        let mut blobs = Blobs::new(self.cx().clone(), Arc::clone(&indexed), content);
-        let mut buffer = vec![0; 1 << 20];
-        let mut written = 0;
-        loop {
-            self.cx().check()?;
-            let len = match blobs.read(&mut buffer) {
-                Ok(0) => return Ok(written),
-                Ok(len) => len,
-                Err(error) => return Err(blobs.explain(&error).into()),
-            };
-            out.write_all(&buffer[..len])
-                .map_err(|error| alidade_entity::Error::io("write the file's bytes", error))?;
-            written += len as u64;
-        }
+        StoredFile::of(&indexed, &Arc::default(), node)
+            .ok_or_else(|| Error::Usage(format!("`{shown}` is not a file")))
     }
+}
+
+fn write(out: &mut dyn Write, bytes: &[u8]) -> Result<()> {
+    let written = out.write_all(bytes);
+    Ok(written.map_err(|error| alidade_entity::Error::io("write the file's bytes", error))?)
 }
 
 fn leave(path: &mut Vec<u8>) {

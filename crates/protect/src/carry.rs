@@ -24,6 +24,8 @@ pub(crate) struct FileJob {
     pub(crate) file: Box<dyn OpenFile>,
     /// Set when only its holes are wanted.
     pub(crate) holes_of: Option<Box<Metadata>>,
+    /// True when the sink has what did not change.
+    pub(crate) only_changes: bool,
 }
 
 /// What a worker gets at a time.
@@ -266,7 +268,12 @@ impl<'a> Worker<'a> {
 
     /// Reads a file, or a span of it, once into the sink.
     fn content(&mut self, carrier: &mut dyn Carrier, job: &FileJob, span: Span) -> Result<Attempt> {
-        let mut file = match job.file.open(self.cx, &mut self.shelf, span) {
+        let opened = if job.only_changes {
+            job.file.open_changes(self.cx, &mut self.shelf, span)
+        } else {
+            job.file.open(self.cx, &mut self.shelf, span)
+        };
+        let mut file = match opened {
             Ok(file) => file,
             Err(error) => return Ok(Attempt::Failed(error)),
         };
@@ -276,9 +283,9 @@ impl<'a> Worker<'a> {
                 return Err(Error::cancelled());
             }
             match file.lend_piece(self.cx, &mut self.buf) {
-                Ok(Some((Piece::Hole(hole), _))) => {
-                    carrier.write(self.cx, job.no, Piece::Hole(hole), &[])?;
-                    self.cx.report(Step::Bytes(hole.len));
+                Ok(Some((piece @ (Piece::Hole(range) | Piece::Kept(range)), _))) => {
+                    carrier.write(self.cx, job.no, piece, &[])?;
+                    self.cx.report(Step::Bytes(range.len));
                 }
                 Ok(Some((Piece::Data { at }, parts))) => {
                     let len = parts.iter().map(|part| part.len() as u64).sum();

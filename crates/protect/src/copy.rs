@@ -257,17 +257,14 @@ impl Driver<'_> {
         path.push(b'/');
         path.extend_from_slice(&entry.name);
         let holes_of = (want == Want::Holes).then(|| Box::new(entry.metadata.clone()));
-        let job = FileJob { no, path, file, holes_of };
+        let is_read = holes_of.is_none();
+        let job = FileJob { no, path, file, holes_of, only_changes: want == Want::Changes };
         let size = entry.metadata.size;
-        if want == Want::Content
-            && size >= DIVIDED
-            && self.sink.takes_spans()
-            && job.file.has_spans()
-        {
+        if is_read && size >= DIVIDED && self.sink.takes_spans() && job.file.has_spans() {
             return self.divide(job, size);
         }
         self.batch.push(job);
-        self.batch_bytes += if want == Want::Content { size } else { 0 };
+        self.batch_bytes += if is_read { size } else { 0 };
         if self.batch.len() >= BATCH_FILES || self.batch_bytes >= BATCH_BYTES {
             self.send_batch()?;
         }

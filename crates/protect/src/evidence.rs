@@ -14,7 +14,7 @@ use alidade_repository::{
 
 use crate::identity::{OWN_DIR, StoredSnapshot, evidence_tags, stored_path};
 use crate::record::OutcomeDoc;
-use crate::stored_sink::record_node;
+use crate::stored_top::record_node;
 use crate::{Engine, Error, ProtectPlan, Result};
 
 /// The name of the file in a proof.

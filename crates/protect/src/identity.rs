@@ -122,13 +122,15 @@ pub(crate) fn host_of(name: &str) -> Result<Host> {
 
 /// The path under which an entity's content lies in a snapshot, as bytes, absolute.
 ///
-/// For `fs` it is the path itself; every other type lies below `/<type>/<object>`.
+/// For `fs` it is the path itself; every other type lies below `/<type>/<object>`, an object that is a path
+/// without its first slash.
 #[must_use]
 pub fn stored_path(entity: &EntityName) -> Vec<u8> {
     if entity.type_name.as_str() == "fs" {
         entity.object.decode()
     } else {
-        format!("/{}/{}", entity.type_name, entity.object).into_bytes()
+        let object = entity.object.as_str().trim_start_matches('/');
+        format!("/{}/{object}", entity.type_name).into_bytes()
     }
 }
 

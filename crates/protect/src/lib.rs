@@ -8,11 +8,16 @@
 
 mod announced;
 mod base;
+mod base_cells;
 mod browse;
 mod carry;
 mod convert;
 mod copy;
+mod copy_disk;
+mod copy_stream;
 mod diff;
+mod disk_layout;
+mod disk_tree;
 mod engine;
 mod error;
 mod evidence;
@@ -27,10 +32,15 @@ mod rebuild;
 mod record;
 mod restore;
 mod stored_carrier;
+mod stored_disk;
 mod stored_entity;
 mod stored_file;
+mod stored_form;
 mod stored_sink;
 mod stored_source;
+mod stored_stream;
+mod stored_top;
+mod stream_tree;
 mod verify;
 
 pub use browse::ShowEntry;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use alidade_entity::{
-    Class, Cx, Ending, EntryNo, Place, ProtectedEntity, ReadOptions, Reading, Source, TreeSource,
-    Visit,
+    Class, Cx, Ending, EntryNo, Params, Place, ProtectedEntity, ReadOptions, Reading, Source,
+    TreeSource, Visit,
 };
 use alidade_model::{
     Bytes, Checks, Consistency, ContentName, Counts, EntityName, Entry, Exclusions, Host, Kind,
-    Omissions, Origin, Outcome, Rule, RunId, Selection, Shape, SnapshotId, Status, Time, Verb,
+    Omissions, Origin, Outcome, Rule, RunId, Selection, SnapshotId, Status, Time, Verb,
 };
 use alidade_repository::{
     BlobId, Compression, Indexed, Lock, Node, Snapshot, Summary, Writer, WriterOptions,
@@ -18,10 +18,11 @@ use crate::base::{Base, BaseHoles, Found};
 use crate::copy::{Copied, copy_tree};
 use crate::identity::{StoredSnapshot, is_within, stored_path, tags};
 use crate::listing::{Wanted, Which};
-use crate::placed::placed;
 use crate::record::{ContentDoc, EntityDoc, OutcomeDoc};
 use crate::stored_entity::StoredEntity;
-use crate::stored_sink::{Stored, StoredSink};
+use crate::stored_form::{StoredForm, to_read};
+use crate::stored_sink::StoredSink;
+use crate::stored_top::Stored;
 use crate::{Engine, Error, Result, name};
 
 /// Which snapshot to compare with.
@@ -40,6 +41,8 @@ pub enum Parent {
 pub struct ProtectOptions {
     /// What of the entity is meant.
     pub selection: Selection,
+    /// How to read it, in the words of its type.
+    pub params: Params,
     /// Tags for the snapshot, beside our own.
     pub tags: Vec<String>,
     /// The host to store it under; this machine's when not given.
@@ -62,6 +65,7 @@ impl ProtectOptions {
     pub fn standard() -> Self {
         Self {
             selection: Selection::default(),
+            params: Params::new(),
             tags: Vec::new(),
             host: None,
             parent: Parent::Auto,
@@ -139,8 +143,8 @@ impl Engine {
             made: self.cx().now(),
         };
         if survey {
-            let reading = self.read(live.as_ref(), &plan.options.selection).await?;
-            plan.survey = Some(self.survey(entity, reading, plan.parent.as_ref())?);
+            let reading = self.read(live.as_ref(), &plan).await?;
+            plan.survey = Some(self.survey(reading, &plan)?);
         }
         Ok(plan)
     }
@@ -160,7 +164,7 @@ impl Engine {
             return Err(Error::Usage("protect needs a lock".to_owned()));
         };
         let indexed = self.index()?;
-        let reading = self.read(live.as_ref(), &plan.options.selection).await?;
+        let reading = self.read(live.as_ref(), plan).await?;
         let writer = Writer::new(Arc::clone(&indexed), &lock, self.writer_options(&plan.options))?;
         let stored = Storing { engine: self, plan, indexed: &indexed, writer: &writer, started };
         let outcome = match stored.run(reading) {
@@ -213,9 +217,17 @@ impl Engine {
         }
     }
 
-    /// Opens the entity's content. Only trees are stored yet; other shapes are refused by name.
-    async fn read(&self, live: &dyn ProtectedEntity, selection: &Selection) -> Result<Reading> {
-        let how = ReadOptions { base: None, selection: selection.clone() };
+    /// Opens the entity's content, for what changed since the parent where its type can say that.
+    async fn read(&self, live: &dyn ProtectedEntity, plan: &ProtectPlan) -> Result<Reading> {
+        let base = match &plan.parent {
+            Some(parent) => StoredEntity::new(parent.clone(), self.index()?).base(self.cx())?,
+            None => None,
+        };
+        let how = ReadOptions {
+            base,
+            selection: plan.options.selection.clone(),
+            params: plan.options.params.clone(),
+        };
         Ok(live.read(self.cx(), &ContentName::data(), &how).await?)
     }
 
@@ -251,17 +263,22 @@ impl Engine {
     }
 
     /// Walks a source and counts, comparing with the parent, reading no content.
-    fn survey(
-        &self,
-        entity: &EntityName,
-        reading: Reading,
-        parent: Option<&StoredSnapshot>,
-    ) -> Result<Survey> {
+    fn survey(&self, reading: Reading, plan: &ProtectPlan) -> Result<Survey> {
+        let counts = Counts { files: 1, ..Counts::default() };
+        match &reading.source {
+            Source::Tree(_) => {}
+            Source::Disk(disk) => {
+                let to_read = to_read(self.cx(), disk.as_ref())?;
+                return Ok(Survey { counts, bytes: disk.size(), to_read, ..Survey::default() });
+            }
+            // Nobody knows before it was read.
+            Source::Stream(_) => return Ok(Survey { counts, ..Survey::default() }),
+        }
         let indexed = self.index()?;
-        let base = self.base(&indexed, parent)?;
+        let base = self.base(&indexed, plan.parent.as_ref())?;
         let mut survey =
             Surveyor { cx: self.cx(), base, open: Vec::new(), next: 0, survey: Survey::default() };
-        let mut source = placed(entity, tree(reading.source)?);
+        let mut source = StoredForm::of(&plan.entity, reading.source, &reading.basis).source;
         for entry in source.trail().to_vec() {
             survey.enter(&entry);
         }
@@ -279,17 +296,19 @@ impl Engine {
     }
 }
 
-/// The tree of a source; other shapes are not stored yet.
+/// The tree of a source.
 pub(crate) fn tree(source: Source) -> Result<Box<dyn TreeSource>> {
     match source {
         Source::Tree(tree) => Ok(tree),
-        Source::Disk(_) => Err(unsupported("a disk")),
-        Source::Stream(_) => Err(unsupported("a stream")),
+        Source::Disk(_) | Source::Stream(_) => {
+            let attempt = "walk through a content that is no tree";
+            Err(alidade_entity::Error::new(Class::Unsupported, attempt).into())
+        }
     }
 }
 
-fn unsupported(what: &str) -> Error {
-    alidade_entity::Error::new(Class::Unsupported, format!("store the content of {what}")).into()
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Counts what a walk meets.
@@ -357,15 +376,17 @@ struct Storing<'a> {
 impl Storing<'_> {
     fn run(&self, reading: Reading) -> Result<Outcome> {
         let cx = self.engine.cx();
-        let mut source = placed(&self.plan.entity, tree(reading.source)?);
+        let mut form = StoredForm::of(&self.plan.entity, reading.source, &reading.basis);
         let base = self.engine.base(self.indexed, self.plan.parent.as_ref())?;
-        let trail = source.trail().len();
-        let sink = StoredSink::new(self.indexed, self.writer, base, trail);
-        let copied = copy_tree(cx, source.as_mut(), &sink, self.engine.parts.workers)?;
-        drop(source);
-        let ending = reading.lease.finish()?;
+        let trail = form.source.trail().len();
+        let sink = StoredSink::new((self.indexed, self.writer), base, trail, form.cut);
+        let mut copied = copy_tree(cx, form.source.as_mut(), &sink, self.engine.parts.workers)?;
+        let unreadable = form.conclude(&mut copied)?;
+        let mut ending = reading.lease.finish()?;
+        ending.omissions.append(unreadable);
         let known = sink.known_bytes();
         let stored = sink.into_stored();
+        let next = ending.next.take();
         let mut outcome = self.outcome(copied, ending, known);
         if self.unchanged(&stored, &outcome)? {
             self.writer.abandon(cx)?;
@@ -378,7 +399,20 @@ impl Storing<'_> {
                 .push("nothing differs from the parent; no snapshot was written".to_owned());
             return Ok(outcome);
         }
-        let record = self.entity_doc(&outcome)?;
+        let content = ContentDoc {
+            name: ContentName::data().to_string(),
+            shape: form.shape.word().to_owned(),
+            path: alidade_model::encode_object(&form.path),
+            // What is missing now must be read again.
+            base: next.filter(|_| outcome.omissions.is_empty()).map(|base| hex(&base.0)),
+            unverified: !form.is_vouched(),
+        };
+        if content.unverified {
+            outcome
+                .notes
+                .push("producer unverified: nobody says that the stream is whole".to_owned());
+        }
+        let record = self.entity_doc(&outcome, content)?;
         let tree = stored.seal(cx, self.writer, &record, self.started)?;
         let file = self.writer.commit(cx, &self.snapshot(tree, &outcome))?;
         outcome.snapshot_file = Some(file.to_string());
@@ -459,7 +493,7 @@ impl Storing<'_> {
         Ok(stored.same_as(&theirs))
     }
 
-    fn entity_doc(&self, outcome: &Outcome) -> Result<Vec<u8>> {
+    fn entity_doc(&self, outcome: &Outcome, content: ContentDoc) -> Result<Vec<u8>> {
         let path = stored_path(&self.plan.entity);
         let doc = EntityDoc {
             id: outcome.entity.to_string(),
@@ -470,11 +504,7 @@ impl Storing<'_> {
             combined_transports: Vec::new(),
             component_specs: Vec::new(),
             version: 1,
-            contents: vec![ContentDoc {
-                name: ContentName::data().to_string(),
-                shape: Shape::Tree.word().to_owned(),
-                path: alidade_model::encode_object(&path),
-            }],
+            contents: vec![content],
             outcome: OutcomeDoc::from(outcome),
         };
         let what = || format!("entity.json of run {}", outcome.run);

@@ -297,6 +297,12 @@ pub struct ContentDoc {
     pub shape: String,
     /// Where it lies in the snapshot, in the alphabet of object ids.
     pub path: String,
+    /// What the source can tell changes since, lower-case hex digits; of the source's own making.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// True for a stream whose producer did not say that it is whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unverified: bool,
 }
 
 #[cfg(test)]

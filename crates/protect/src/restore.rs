@@ -1,17 +1,23 @@
 //! Restore: copy a stored entity to a live one.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use alidade_entity::{
-    Class, CopyMode, CopyOptions, Params, ProtectedEntity, ReadOptions, RestorePlan, Sink, Visit,
+    Class, CopyMode, CopyOptions, DiskSink, DiskSource, Lease, Params, ProtectedEntity,
+    ReadOptions, Reading, RestorePlan, Sink, Source, StreamSink, StreamSource, TreeSink,
+    TreeSource, Visit,
 };
 use alidade_model::{
-    Bytes, Checks, ContentName, Counts, Kind, Origin, Outcome, Rule, RunId, Selection, Status, Verb,
+    Bytes, Checks, ContentName, Counts, Digest, Exclusions, Kind, Omissions, Origin, Outcome, Rule,
+    RunId, Selection, Status, Verb,
 };
 
 use alidade_repository::{Indexed, Lock};
 
 use crate::copy::copy_tree;
+use crate::copy_disk::{compare_disk, copy_disk};
+use crate::copy_stream::copy_stream;
 use crate::filter::Filter;
 use crate::identity::StoredSnapshot;
 use crate::protect::tree;
@@ -22,7 +28,9 @@ use crate::{Engine, Error, Result, name};
 #[derive(Clone, Debug, Default)]
 pub struct RestoreOptions {
     /// Where, in the words of the entity's type; for `fs` an absolute path that is new or empty.
-    pub target: Vec<u8>,
+    pub target: Option<Vec<u8>>,
+    /// Further settings, in the words of the entity's type.
+    pub params: Params,
     /// Only these paths of the snapshot and what is below them; everything when empty.
     pub only: Vec<Vec<u8>>,
     /// Only what fits one of these patterns, and what is below it.
@@ -35,6 +43,10 @@ pub struct RestoreOptions {
     pub read_back: bool,
     /// Make holes of zeros even where the snapshot does not say that there were holes.
     pub sparse_zeros: bool,
+    /// Write into what is there, what differs alone: of a disk.
+    pub in_place: bool,
+    /// Only these bytes, to where they were: of a disk.
+    pub range: Option<Range<u64>>,
 }
 
 /// What a plan is made for.
@@ -72,6 +84,18 @@ struct Held {
     indexed: Arc<Indexed>,
 }
 
+/// What was restored.
+struct Restored {
+    counts: Counts,
+    bytes: Bytes,
+    digest: Option<Digest>,
+    omissions: Omissions,
+    excluded: Exclusions,
+    checks: Checks,
+    notes: Vec<String>,
+    damaged: u64,
+}
+
 impl Engine {
     /// Plans a restore. The figures of a whole snapshot are those that its backup wrote down; where there
     /// are none, or only a part is chosen, the snapshot is walked and what is chosen is counted.
@@ -84,12 +108,15 @@ impl Engine {
         how: &RestoreOptions,
         planning: Planning,
     ) -> Result<RestorePlanned> {
+        let range = how.range.as_ref().map(|range| format!("{} {}", range.start, range.end));
+        let mut params = how.params.clone();
+        params.extend(range.map(|range| ("range".to_owned(), range)));
         let options = CopyOptions {
-            mode: CopyMode::CreateNew,
-            target: Some(how.target.clone()),
+            mode: if how.in_place { CopyMode::Update } else { CopyMode::CreateNew },
+            target: how.target.clone(),
             fsync: how.fsync,
             read_back: how.read_back,
-            params: Params::new(),
+            params,
         };
         let kind = self.parts.registry.get(&from.entity.type_name)?;
         Filter::of(&selection(how))?;
@@ -136,22 +163,26 @@ impl Engine {
         let stored = StoredEntity::new(planned.from.clone(), indexed)
             .with_sparse_zeros(planned.options.sparse_zeros);
         lock.as_ref().map_or(Ok(()), |lock| lock.check(cx))?;
-        let Sink::Tree(sink) = kind.sink(cx, &planned.plan).await? else {
-            let attempt = "write a tree into a target of another shape";
-            return Err(alidade_entity::Error::new(Class::Unsupported, attempt).into());
+        let sink = kind.sink(cx, &planned.plan).await?;
+        let options = &planned.options;
+        let how = ReadOptions { selection: selection(options), ..ReadOptions::default() };
+        let Reading { source, lease, .. } = stored.read(cx, &ContentName::data(), &how).await?;
+        let restored = match (source, sink) {
+            (Source::Tree(source), Sink::Tree(sink)) => self.restore_tree(source, lease, &*sink)?,
+            (Source::Disk(source), Sink::Disk(sink)) => {
+                self.restore_disk(&stored, (&*source, lease), &*sink, options)?
+            }
+            (Source::Stream(source), Sink::Stream(sink)) => {
+                self.restore_stream(&stored, (source, lease), sink)?
+            }
+            _ => {
+                let attempt = "restore into a target of another shape";
+                return Err(alidade_entity::Error::new(Class::Unsupported, attempt).into());
+            }
         };
-        let how = ReadOptions { base: None, selection: selection(&planned.options) };
-        let reading = stored.read(cx, &ContentName::data(), &how).await?;
-        let mut source = tree(reading.source)?;
-        let copied = copy_tree(cx, source.as_mut(), sink.as_ref(), self.parts.workers)?;
-        drop(source);
-        let ending = reading.lease.finish()?;
-        if copied.counts.entries() == 0 && copied.omissions.is_empty() {
+        if restored.counts.entries() == 0 && restored.omissions.is_empty() {
             return Err(nothing_chosen(&planned));
         }
-        let mut omissions = copied.omissions;
-        omissions.append(copied.sink.omissions);
-        omissions.append(ending.omissions);
         let mut outcome = Outcome {
             run: planned.run.clone(),
             verb: Verb::Restore,
@@ -160,27 +191,19 @@ impl Engine {
             snapshot_file: Some(planned.from.file.to_string()),
             parent: None,
             status: Status::Done,
-            counts: Counts { sparse: copied.sink.counts.sparse, ..copied.counts },
-            bytes: Bytes {
-                total: copied.bytes.total,
-                written: copied.bytes.read,
-                ..Bytes::default()
-            },
-            digest: ending.digest,
-            omissions,
-            excluded: ending.excluded,
+            counts: restored.counts,
+            bytes: restored.bytes,
+            digest: restored.digest,
+            omissions: restored.omissions,
+            excluded: restored.excluded,
             consistency: None,
-            checks: Checks {
-                verified: ending.verified,
-                read_back: copied.sink.checks.read_back,
-                ..Checks::default()
-            },
-            notes: copied.sink.notes,
+            checks: restored.checks,
+            notes: restored.notes,
             started,
             ended: cx.now(),
         };
         outcome.status = outcome.verdict();
-        if copied.damaged + ending.damaged > 0 {
+        if restored.damaged > 0 {
             outcome.status = Status::Damaged;
         }
         if !outcome.omissions.is_empty() {
@@ -193,6 +216,114 @@ impl Engine {
             Some(lock) => self.released(lock, outcome),
             None => Ok(outcome),
         }
+    }
+
+    fn restore_tree(
+        &self,
+        mut source: Box<dyn TreeSource>,
+        lease: Box<dyn Lease>,
+        sink: &dyn TreeSink,
+    ) -> Result<Restored> {
+        let copied = copy_tree(self.cx(), source.as_mut(), sink, self.parts.workers)?;
+        drop(source);
+        let ending = lease.finish()?;
+        let mut omissions = copied.omissions;
+        omissions.append(copied.sink.omissions);
+        omissions.append(ending.omissions);
+        Ok(Restored {
+            counts: Counts { sparse: copied.sink.counts.sparse, ..copied.counts },
+            bytes: Bytes {
+                total: copied.bytes.total,
+                written: copied.bytes.read,
+                ..Bytes::default()
+            },
+            digest: ending.digest,
+            omissions,
+            excluded: ending.excluded,
+            checks: Checks {
+                verified: ending.verified,
+                read_back: copied.sink.checks.read_back,
+                ..Checks::default()
+            },
+            notes: copied.sink.notes,
+            damaged: copied.damaged + ending.damaged,
+        })
+    }
+
+    fn restore_disk(
+        &self,
+        stored: &StoredEntity,
+        (source, lease): (&dyn DiskSource, Box<dyn Lease>),
+        sink: &dyn DiskSink,
+        how: &RestoreOptions,
+    ) -> Result<Restored> {
+        let (cx, workers) = (self.cx(), self.parts.workers);
+        let part = how.range.clone().unwrap_or(0..source.size());
+        let copied = copy_disk(cx, source, sink, part.clone(), workers)?;
+        let mut checks = Checks::default();
+        if how.read_back && copied.omissions.is_empty() {
+            compare_disk(cx, source, sink, part, workers)?;
+            checks.read_back = 1;
+        }
+        let ending = lease.finish()?;
+        checks.verified = ending.verified;
+        let damaged = copied.omissions.total();
+        let same = copied.same;
+        Ok(Restored {
+            counts: Counts { files: 1, ..Counts::default() },
+            bytes: Bytes { total: copied.total, written: copied.written, ..Bytes::default() },
+            digest: if how.range.is_none() { self.digest(stored)? } else { None },
+            omissions: copied.omissions,
+            excluded: Exclusions::new(),
+            checks,
+            notes: (same > 0)
+                .then(|| format!("{same} bytes of data were in the target already"))
+                .into_iter()
+                .collect(),
+            damaged,
+        })
+    }
+
+    fn restore_stream(
+        &self,
+        stored: &StoredEntity,
+        (source, lease): (Box<dyn StreamSource>, Box<dyn Lease>),
+        sink: Box<dyn StreamSink>,
+    ) -> Result<Restored> {
+        // Before anybody sees a byte: what will come is what the backup wrote down.
+        let digest = self.digest(stored)?;
+        let record = stored.record(self.cx())?.and_then(|record| record.outcome.digest);
+        let is_as_made = stored.stored().snapshot.original.is_none();
+        if is_as_made && record.is_some() && record != digest.map(|digest| digest.to_string()) {
+            let attempt = "find the content digest of a stream that the backup wrote down";
+            return Err(alidade_entity::Error::new(Class::Damaged, attempt).into());
+        }
+        let copied = copy_stream(self.cx(), source, sink)?;
+        let ending = lease.finish()?;
+        let bytes = copied.bytes;
+        Ok(Restored {
+            counts: Counts { files: 1, ..Counts::default() },
+            bytes: Bytes { total: bytes, written: bytes, ..Bytes::default() },
+            digest,
+            omissions: copied.sink.omissions,
+            excluded: Exclusions::new(),
+            checks: Checks { verified: ending.verified, ..Checks::default() },
+            notes: copied.sink.notes,
+            damaged: 0,
+        })
+    }
+
+    /// The digest of everything that a stored entity has. Reads its directories.
+    fn digest(&self, stored: &StoredEntity) -> Result<Option<Digest>> {
+        let Reading { source, lease, .. } =
+            stored.walk(self.cx(), Filter::of(&Selection::default())?)?;
+        let mut source = tree(source)?;
+        let mut visits = Vec::new();
+        while source.next(self.cx(), &mut visits)? {
+            visits.clear();
+        }
+        drop(source);
+        Ok(lease.finish()?.digest)
     }
 
     /// A whole restore must have the digest that the backup wrote down.

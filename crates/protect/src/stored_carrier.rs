@@ -1,13 +1,18 @@
 //! The way in for one thread: contents that are cut and stored many at a time.
 
 use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
 
 use alidade_entity::{Carrier, Class, Cx, EntryEnd, EntryNo, Error, Piece, Result, Verdict};
+use alidade_kernels::is_zero;
 use alidade_model::{Hole, Metadata};
 use alidade_repository::{Batch, BlobId, MIN_CHUNK};
 
+use crate::base_cells::{BaseCells, Kept};
+use crate::disk_layout::{CELL, STRETCH};
 use crate::error::as_entity;
-use crate::stored_sink::{StoredSink, Taken};
+use crate::stored_sink::{Cut, StoredSink, Taken};
 
 /// Zero blobs inside a large hole are of this size and lie at multiples of it.
 const ZERO_CELL: u64 = 8 << 20;
@@ -29,8 +34,8 @@ pub(crate) struct StoredCarrier<'s, 'a> {
 enum Due {
     /// A chunk.
     Chunk { file: u64 },
-    /// Zeros, which are stored already.
-    Zeros { file: u64, id: BlobId, count: u64, len: u64 },
+    /// What is stored already: zeros, and what the base has.
+    Stored { file: u64, id: BlobId, count: u64, len: u64 },
 }
 
 struct File {
@@ -38,6 +43,10 @@ struct File {
     taken: Taken,
     /// Its content is known, and only holes are written.
     holes_only: bool,
+    /// What the base has of it.
+    base: Option<Arc<BaseCells>>,
+    /// Zeros of a disk that are not stored yet.
+    zeros: Range<u64>,
     end: Option<End>,
 }
 
@@ -58,8 +67,14 @@ impl<'s, 'a> StoredCarrier<'s, 'a> {
     fn current(&mut self, no: EntryNo) -> Result<u64> {
         let begun = self.files.back().is_some_and(|file| file.end.is_none());
         if !begun {
-            let holes_only = self.sink.is_known(no);
-            self.files.push_back(File { no, taken: Taken::default(), holes_only, end: None });
+            self.files.push_back(File {
+                no,
+                taken: Taken::default(),
+                holes_only: self.sink.is_known(no),
+                base: self.sink.base_cells(no),
+                zeros: 0..0,
+                end: None,
+            });
         }
         let last = self.files.back().filter(|file| file.no == no);
         if last.is_none() {
@@ -82,6 +97,7 @@ impl<'s, 'a> StoredCarrier<'s, 'a> {
 
     /// Ends a run of data: what is not cut yet is one chunk.
     fn cut(&mut self, cx: &Cx, file: u64) -> Result<()> {
+        self.store_zeros(cx, file)?;
         let cut = self.batch.end(cx).map_err(stored)?;
         self.await_chunks(file, cut)
     }
@@ -96,7 +112,7 @@ impl<'s, 'a> StoredCarrier<'s, 'a> {
         loop {
             let (number, id, count, len) = match self.due.front() {
                 None => return Ok(()),
-                Some(Due::Zeros { file, id, count, len }) => (*file, *id, *count, *len),
+                Some(Due::Stored { file, id, count, len }) => (*file, *id, *count, *len),
                 Some(Due::Chunk { file }) => {
                     let file = *file;
                     let Some(chunk) = self.batch.next_done() else { return Ok(()) };
@@ -138,8 +154,90 @@ impl<'s, 'a> StoredCarrier<'s, 'a> {
     fn zeros(&mut self, cx: &Cx, file: u64, len: u64, count: u64) -> Result<()> {
         let saved = self.sink.writer().save_zeros(cx, len);
         let id = saved.map_err(|error| as_entity("store a hole", error))?.id;
-        self.due.push_back(Due::Zeros { file, id, count, len });
+        self.due.push_back(Due::Stored { file, id, count, len });
         self.hand_out()
+    }
+
+    /// Takes a piece of a disk.
+    fn cells(&mut self, cx: &Cx, number: u64, piece: Piece, data: &[u8]) -> Result<()> {
+        match piece {
+            Piece::Hole(hole) => self.add_zeros(number, hole.at..hole.at + hole.len),
+            Piece::Kept(range) => {
+                let base = self.file(number)?.base.clone().ok_or_else(|| {
+                    Error::new(Class::Failed, "keep a part of a disk that no base has")
+                })?;
+                self.keep(cx, number, &base, range.at..range.at + range.len)
+            }
+            Piece::Data { at } => {
+                let mut at = at;
+                for cell in data.chunks(usize::try_from(CELL).unwrap_or(usize::MAX)) {
+                    let end = at + cell.len() as u64;
+                    if is_zero(cell) {
+                        self.add_zeros(number, at..end)?;
+                    } else {
+                        self.store_zeros(cx, number)?;
+                        let cut = self.batch.cell(cx, cell).map_err(stored)?;
+                        self.await_chunks(number, cut)?;
+                    }
+                    at = end;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn keep(&mut self, cx: &Cx, number: u64, base: &BaseCells, range: Range<u64>) -> Result<()> {
+        let mut at = range.start;
+        for kept in base.kept(range) {
+            match kept {
+                Kept::Zeros(len) => {
+                    self.add_zeros(number, at..at + len)?;
+                    at += len;
+                }
+                Kept::Cells(id, len, count) => {
+                    self.store_zeros(cx, number)?;
+                    self.due.push_back(Due::Stored { file: number, id, count, len });
+                    at += len * count;
+                }
+            }
+        }
+        self.hand_out()
+    }
+
+    /// Zeros are stored when it is known where they end.
+    fn add_zeros(&mut self, number: u64, range: Range<u64>) -> Result<()> {
+        let zeros = &mut self.file(number)?.zeros;
+        if zeros.is_empty() {
+            *zeros = range;
+        } else {
+            zeros.end = range.end;
+        }
+        Ok(())
+    }
+
+    /// Stores the zeros that came last: whole stretches, and cells before and behind them.
+    fn store_zeros(&mut self, cx: &Cx, number: u64) -> Result<()> {
+        let zeros = std::mem::take(&mut self.file(number)?.zeros);
+        if zeros.is_empty() {
+            return Ok(());
+        }
+        let first = zeros.start.next_multiple_of(STRETCH).min(zeros.end);
+        let last = (zeros.end / STRETCH * STRETCH).max(first);
+        self.zero_cells(cx, number, first - zeros.start)?;
+        if last > first {
+            self.zeros(cx, number, STRETCH, (last - first) / STRETCH)?;
+        }
+        self.zero_cells(cx, number, zeros.end - last)
+    }
+
+    fn zero_cells(&mut self, cx: &Cx, number: u64, len: u64) -> Result<()> {
+        if len >= CELL {
+            self.zeros(cx, number, CELL, len / CELL)?;
+        }
+        if !len.is_multiple_of(CELL) {
+            self.zeros(cx, number, len % CELL, 1)?;
+        }
+        Ok(())
     }
 
     /// Ends the file that is written to.
@@ -158,7 +256,16 @@ impl<'s, 'a> StoredCarrier<'s, 'a> {
 impl Carrier for StoredCarrier<'_, '_> {
     fn write(&mut self, cx: &Cx, no: EntryNo, piece: Piece, data: &[u8]) -> Result<()> {
         let number = self.current(no)?;
-        let Piece::Hole(hole) = piece else { return self.data(cx, number, data) };
+        if matches!(self.sink.cut(), Cut::Cells { .. }) {
+            return self.cells(cx, number, piece, data);
+        }
+        let hole = match piece {
+            Piece::Hole(hole) => hole,
+            Piece::Data { .. } => return self.data(cx, number, data),
+            Piece::Kept(_) => {
+                return Err(Error::new(Class::Failed, "keep a part of a file that no base has"));
+            }
+        };
         let file = self.file(number)?;
         file.taken.holes.push(hole);
         if file.holes_only {

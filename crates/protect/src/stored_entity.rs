@@ -4,9 +4,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
 use alidade_entity::{
-    Basis, Class, Cx, Delete, Error, ProtectedEntity, ReadOptions, Reading, Result, Source,
+    Base, Basis, Class, Cx, Delete, Error, Lease, ProtectedEntity, ReadOptions, Reading, Result,
+    Source,
 };
-use alidade_model::{Component, ContentName, EntityId, EntityInfo, Shape, SnapshotId};
+use alidade_model::{Component, ContentName, EntityId, EntityInfo, Selection, Shape, SnapshotId};
 use alidade_repository::{BlobId, BlobKind, Content, Indexed, Node, NodeKind};
 use async_trait::async_trait;
 
@@ -14,8 +15,11 @@ use crate::error::as_entity;
 use crate::filter::Filter;
 use crate::holes::HoleMap;
 use crate::identity::{OWN_DIR, StoredSnapshot, components, stored_path};
-use crate::record::EntityDoc;
-use crate::stored_source::{StoredSource, Walk};
+use crate::record::{ContentDoc, EntityDoc};
+use crate::stored_disk::StoredDisk;
+use crate::stored_file::StoredFile;
+use crate::stored_source::{Findings, StoredSource, Walk};
+use crate::stored_stream::{StoredStream, StoredStreamLease};
 
 /// A snapshot in a repository, as an entity that can be read.
 pub struct StoredEntity {
@@ -66,6 +70,90 @@ impl StoredEntity {
             .map_err(|source| crate::Error::Record { what, source })
     }
 
+    /// What the snapshot says about its content. A file system's is known without looking.
+    fn content(&self, cx: &Cx) -> crate::Result<Option<ContentDoc>> {
+        if self.is_fs() {
+            return Ok(None);
+        }
+        let name = ContentName::data();
+        let record = self.record(cx)?;
+        Ok(record.and_then(|record| {
+            record.contents.into_iter().find(|content| content.name == name.as_str())
+        }))
+    }
+
+    /// The same, for who reads the entity.
+    fn content_or_damage(&self, cx: &Cx) -> Result<Option<ContentDoc>> {
+        self.content(cx).map_err(|error| match error {
+            crate::Error::Repository(error) => as_entity("read the record of a snapshot", error),
+            error => Error::with_source(Class::Damaged, "read what a snapshot is of", error),
+        })
+    }
+
+    fn shape(&self, cx: &Cx) -> Result<Shape> {
+        let content = self.content_or_damage(cx)?;
+        let Some(content) = content else { return Ok(Shape::Tree) };
+        Shape::from_word(&content.shape).ok_or_else(|| {
+            let attempt = format!("read a content of the unknown shape `{}`", content.shape);
+            Error::new(Class::Unsupported, attempt)
+        })
+    }
+
+    /// What its source can tell changes since, for a disk; a source that cannot tell is given one, too: it
+    /// may be told by others.
+    pub(crate) fn base(&self, cx: &Cx) -> crate::Result<Option<Base>> {
+        let disk = self.content(cx)?.filter(|content| content.shape == Shape::Disk.word());
+        let Some(disk) = disk else { return Ok(None) };
+        let text = disk.base.unwrap_or_default();
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        let bytes = pairs.iter().map(|pair| {
+            let text = std::str::from_utf8(pair).ok()?;
+            u8::from_str_radix(text, 16).ok()
+        });
+        // What does not read is no base of any source.
+        let bytes: Option<Vec<u8>> = bytes.collect();
+        Ok(Some(Base(bytes.filter(|_| rest.is_empty()).unwrap_or_default())))
+    }
+
+    fn is_fs(&self) -> bool {
+        self.stored.entity.type_name.as_str() == "fs"
+    }
+
+    /// Bytes of content, as its writer counted them.
+    fn size(&self) -> Option<u64> {
+        self.stored.snapshot.summary.as_ref().map(|summary| summary.total_bytes_processed)
+    }
+
+    /// The disk that it is, if it is one.
+    pub(crate) fn disk(&self, cx: &Cx) -> Result<Option<StoredDisk>> {
+        if self.shape(cx)? != Shape::Disk {
+            return Ok(None);
+        }
+        self.open_disk(cx).map(Some)
+    }
+
+    fn open_disk(&self, cx: &Cx) -> Result<StoredDisk> {
+        let tree = self.placed_tree(cx, &stored_path(&self.stored.entity))?;
+        let size = self.size().ok_or_else(|| {
+            Error::new(Class::Damaged, format!("find the size of {} in its snapshot", self.id))
+        })?;
+        let indexed = Arc::clone(&self.indexed);
+        StoredDisk::open(cx, indexed, tree, &ContentName::data(), size)
+    }
+
+    fn open_stream(&self, cx: &Cx) -> Result<(StoredStream, StoredStreamLease)> {
+        let damaged = || Error::new(Class::Damaged, format!("find the content of {}", self.id));
+        let find = |error| as_entity("find a stored stream", error);
+        let tree = self.placed_tree(cx, &stored_path(&self.stored.entity))?;
+        let name = ContentName::data();
+        let node = child(cx, &self.indexed, tree, name.as_str().as_bytes()).map_err(find)?;
+        let findings = Arc::<Findings>::default();
+        let file = node.and_then(|node| StoredFile::of(&self.indexed, &findings, node));
+        let content = self.content_or_damage(cx)?;
+        let is_vouched = content.is_some_and(|content| !content.unverified);
+        StoredStream::open(cx, &file.ok_or_else(damaged)?, findings, is_vouched)
+    }
+
     /// The holes of its files, in visit order; `None` when it has none or its writer did not note them.
     pub(crate) fn hole_map(
         &self,
@@ -90,9 +178,17 @@ impl StoredEntity {
         Ok(tree)
     }
 
+    /// The directory that paths in the entity begin at: of a file system the top of the snapshot.
+    pub(crate) fn top(&self, cx: &Cx) -> Result<BlobId> {
+        if self.is_fs() {
+            return Ok(self.stored.snapshot.tree);
+        }
+        self.placed_tree(cx, &stored_path(&self.stored.entity))
+    }
+
     /// How many directories a walk visits that lie above the entity.
     pub(crate) fn above(&self) -> usize {
-        if self.stored.entity.type_name.as_str() != "fs" {
+        if !self.is_fs() {
             return 0;
         }
         components(&stored_path(&self.stored.entity)).len().saturating_sub(1)
@@ -107,7 +203,7 @@ impl StoredEntity {
         let depth = components(&path).len();
         // A file system's tree is read from the top, so that a restore makes its path again; any other
         // from where it was placed.
-        let (root, top, trail) = if self.stored.entity.type_name.as_str() == "fs" {
+        let (root, top, trail) = if self.is_fs() {
             (self.stored.snapshot.tree, Vec::new(), depth.saturating_sub(1))
         } else {
             (self.placed_tree(cx, &path)?, path, depth)
@@ -135,12 +231,12 @@ impl ProtectedEntity for StoredEntity {
         &self.id
     }
 
-    async fn info(&self, _cx: &Cx) -> Result<EntityInfo> {
+    async fn info(&self, cx: &Cx) -> Result<EntityInfo> {
         Ok(EntityInfo {
             id: self.id.clone(),
             name: String::from_utf8_lossy(&stored_path(&self.stored.entity)).into_owned(),
-            size: self.stored.snapshot.summary.as_ref().map(|s| s.total_bytes_processed),
-            contents: vec![(ContentName::data(), Shape::Tree)],
+            size: self.size(),
+            contents: vec![(ContentName::data(), self.shape(cx)?)],
         })
     }
 
@@ -163,7 +259,25 @@ impl ProtectedEntity for StoredEntity {
                 format!("find the content {what} of {}", self.id),
             ));
         }
-        self.walk(cx, Filter::of(&how.selection)?)
+        let shape = self.shape(cx)?;
+        if shape != Shape::Tree && how.selection != Selection::default() {
+            let attempt = format!("read a part of {}: a {} has no paths", self.id, shape.word());
+            return Err(Error::new(Class::Unsupported, attempt));
+        }
+        let (source, lease): (_, Box<dyn Lease>) = match shape {
+            Shape::Tree => return self.walk(cx, Filter::of(&how.selection)?),
+            Shape::Disk => {
+                let disk = self.open_disk(cx)?;
+                let lease = Box::new(disk.lease());
+                (Source::Disk(Box::new(disk)), lease)
+            }
+            Shape::Stream => {
+                let (stream, lease) = self.open_stream(cx)?;
+                (Source::Stream(Box::new(stream)), Box::new(lease))
+            }
+        };
+        let basis = Basis::Full { why: "a stored snapshot is whole".to_owned() };
+        Ok(Reading { source, basis, lease })
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use alidade_entity::{
     Class, Cx, Error, Lent, OpenFile, Piece, ReadFile, Result, Shelf, Span, Verdict,
 };
-use alidade_model::{Hole, Metadata};
-use alidade_repository::{BlobId, BlobKind, Blobs, Content, Indexed};
+use alidade_model::{Hole, Kind, Metadata};
+use alidade_repository::{BlobId, BlobKind, Blobs, Content, Indexed, Node, NodeKind};
 
 use crate::error::as_entity;
 use crate::stored_source::Findings;
@@ -64,6 +64,20 @@ type Ahead = Arc<Mutex<Option<Blobs>>>;
 impl StoredFile {
     pub(crate) fn new(stored: Stored) -> Self {
         Self { stored: Arc::new(stored) }
+    }
+
+    /// The file of a node, by its content alone; `None` for what is no file.
+    pub(crate) fn of(indexed: &Arc<Indexed>, findings: &Arc<Findings>, node: Node) -> Option<Self> {
+        let content = node.content.filter(|_| node.kind == NodeKind::File)?;
+        Some(Self::new(Stored {
+            indexed: Arc::clone(indexed),
+            findings: Arc::clone(findings),
+            content,
+            metadata: Metadata { size: node.size, ..Metadata::of(Kind::File, 0) },
+            holes: Vec::new(),
+            sparse_zeros: false,
+            layout: OnceLock::new(),
+        }))
     }
 }
 

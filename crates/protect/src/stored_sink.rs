@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alidade_entity::{
     Carrier, Class, Cx, EntryNo, Error, Place, Result, SinkEnding, TreeSink, Verdict, Want,
@@ -16,20 +16,20 @@ use alidade_repository::{
 
 use crate::announced::{Announced, Begun, Same};
 use crate::base::{Base, Found, KnownHoles};
+use crate::base_cells::BaseCells;
 use crate::convert::node_of;
+use crate::disk_layout::ZeroIds;
 use crate::error::as_entity;
-use crate::identity::OWN_DIR;
 use crate::stored_carrier::StoredCarrier;
+use crate::stored_top::{Log, Stored};
 use crate::{holes, record};
-
-/// Our own records are stored in pieces of about this size.
-const RECORD_PIECE: usize = 1 << 20;
 
 /// Stores a tree. Memory: the buffers of the open trees, the entries that are begun and not settled, and
 /// those that lie directly at the top.
 pub(crate) struct StoredSink<'a> {
     indexed: &'a Indexed,
     writer: &'a Writer,
+    cut: Cut,
     /// Entries numbered up to this are the directories above the walk.
     trail: u64,
     base: Mutex<Base>,
@@ -37,7 +37,17 @@ pub(crate) struct StoredSink<'a> {
     /// The spans of files that come in spans, by where they begin.
     spans: Mutex<HashMap<EntryNo, BTreeMap<u64, Taken>>>,
     tree: Mutex<Tree<'a>>,
+    zeros: Mutex<ZeroIds>,
     known_bytes: AtomicU64,
+}
+
+/// Where contents are cut into blobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Where their bytes say.
+    Content,
+    /// Into cells, as a disk. True when the source can say what changed since the base.
+    Cells { since: bool },
 }
 
 /// The content of a file, or of a span of it, so far.
@@ -91,26 +101,17 @@ enum DirectoryNode {
     Same(Box<Entry>, SameNode),
 }
 
-/// Lines that are stored piece by piece.
-#[derive(Default)]
-struct Log {
-    buffer: Vec<u8>,
-    content: Content,
-    size: u64,
-}
-
-/// The top of a snapshot and the records that lie beside it, ready to be sealed.
-pub(crate) struct Stored {
-    top: Vec<Node>,
-    hole_map: (Content, u64),
-    omitted: (Content, u64),
-}
-
 impl<'a> StoredSink<'a> {
-    pub(crate) fn new(indexed: &'a Indexed, writer: &'a Writer, base: Base, trail: usize) -> Self {
+    pub(crate) fn new(
+        (indexed, writer): (&'a Indexed, &'a Writer),
+        base: Base,
+        trail: usize,
+        cut: Cut,
+    ) -> Self {
         Self {
             indexed,
             writer,
+            cut,
             trail: trail as u64,
             base: Mutex::new(base),
             begun: Mutex::default(),
@@ -125,6 +126,7 @@ impl<'a> StoredSink<'a> {
                 hole_map: Log::default(),
                 omitted: Log::default(),
             }),
+            zeros: Mutex::default(),
             known_bytes: AtomicU64::new(0),
         }
     }
@@ -137,18 +139,18 @@ impl<'a> StoredSink<'a> {
     /// What was stored, after [`TreeSink::finish`].
     pub(crate) fn into_stored(self) -> Stored {
         let tree = self.tree.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Stored {
-            top: tree.top,
-            hole_map: (tree.hole_map.content, tree.hole_map.size),
-            omitted: (tree.omitted.content, tree.omitted.size),
-        }
+        Stored { top: tree.top, hole_map: tree.hole_map, omitted: tree.omitted }
     }
 
     /// What becomes of a file, by what the base says about it.
     fn begin_file(&self, base: &mut Base, found: Found, entry: &Entry) -> (Begun, Want) {
         let is_new = matches!(found, Found::Nothing);
         let same = found.version(entry).is_some_and(|version| entry.version.matches(&version));
-        let known = if same { self.known(base, found, entry) } else { None };
+        let (known, cells) = match (same, self.cut) {
+            (true, _) => (self.known(base, found, entry), None),
+            (false, Cut::Cells { since: true }) => (None, self.cells(base, found, entry)),
+            (false, _) => (None, None),
+        };
         let counts = &mut lock(&self.tree).counts;
         match (known, is_new) {
             (Some(known), _) => {
@@ -161,7 +163,10 @@ impl<'a> StoredSink<'a> {
             }
             (None, false) => {
                 counts.changed += 1;
-                (Begun::Open(entry.clone()), Want::Content)
+                match cells {
+                    Some(cells) => (Begun::Changes(entry.clone(), Arc::new(cells)), Want::Changes),
+                    None => (Begun::Open(entry.clone()), Want::Content),
+                }
             }
         }
     }
@@ -203,6 +208,23 @@ impl<'a> StoredSink<'a> {
         Some((Begun::Known(entry.clone(), content, holes), want))
     }
 
+    /// What the base has of a file of a disk.
+    fn cells(&self, base: &Base, found: Found, entry: &Entry) -> Option<BaseCells> {
+        let (indexed, zeros, size) = (self.indexed, &self.zeros, entry.metadata.size);
+        match found {
+            Found::Nothing => None,
+            Found::Same(_) => {
+                let ids = base.ids().as_chunks::<32>().0.iter().map(|id| (BlobId(*id), 1));
+                BaseCells::of(indexed, zeros, ids, size)
+            }
+            Found::Node(node) => {
+                let content = node.content.filter(|_| node.kind == NodeKind::File)?;
+                let runs = content.runs().iter().map(|(id, count)| (*id, u64::from(*count)));
+                BaseCells::of(indexed, zeros, runs, size)
+            }
+        }
+    }
+
     /// An entry whose node in the base can be used; what it adds to the digest is without its content.
     fn same(&self, node: SameNode, entry: &Entry, holes: Vec<Hole>) -> Same {
         let mut words = lock(&self.begun).buffer();
@@ -225,6 +247,18 @@ impl<'a> StoredSink<'a> {
     /// True when the content is known and only its holes come.
     pub(crate) fn is_known(&self, no: EntryNo) -> bool {
         lock(&self.begun).find(no).is_some_and(|begun| matches!(begun, Begun::Known(..)))
+    }
+
+    /// What the base has of a file of which only changes come.
+    pub(crate) fn base_cells(&self, no: EntryNo) -> Option<Arc<BaseCells>> {
+        match lock(&self.begun).find(no)? {
+            Begun::Changes(_, cells) => Some(Arc::clone(cells)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn cut(&self) -> Cut {
+        self.cut
     }
 
     /// Keeps a span until the file is complete.
@@ -304,7 +338,9 @@ impl TreeSink for StoredSink<'_> {
         let mut tree = lock(&self.tree);
         match begun {
             Begun::Abandoned => Ok(()),
-            Begun::Open(entry) => tree.settle(cx, self, no, &entry, (None, Vec::new())),
+            Begun::Open(entry) | Begun::Changes(entry, _) => {
+                tree.settle(cx, self, no, &entry, (None, Vec::new()))
+            }
             Begun::Known(entry, content, holes) => {
                 tree.settle(cx, self, no, &entry, (Some(content), holes))
             }
@@ -493,76 +529,6 @@ impl<'a> Tree<'a> {
         let kind = OmissionKind::Unrepresentable;
         self.omissions.add(Omission { path, kind, reason: reason.to_owned() });
     }
-}
-
-impl Log {
-    fn flush_full(&mut self, cx: &Cx, writer: &Writer) -> Result<()> {
-        if self.buffer.len() < RECORD_PIECE { Ok(()) } else { self.flush(cx, writer) }
-    }
-
-    fn flush(&mut self, cx: &Cx, writer: &Writer) -> Result<()> {
-        for piece in self.buffer.chunks(8 * RECORD_PIECE) {
-            let saved = writer.save_data(cx, piece);
-            self.content.push(saved.map_err(|error| as_entity("store a record", error))?.id);
-            self.size += piece.len() as u64;
-        }
-        self.buffer.clear();
-        Ok(())
-    }
-}
-
-impl Stored {
-    /// True when the content is the same as that of a snapshot whose top nodes are `other`.
-    pub(crate) fn same_as(&self, other: &[Node]) -> bool {
-        let theirs = other.iter().filter(|node| node.name != OWN_DIR.as_bytes());
-        self.top.iter().eq(theirs)
-    }
-
-    /// Stores the records and the root tree.
-    pub(crate) fn seal(
-        self,
-        cx: &Cx,
-        writer: &Writer,
-        entity: &[u8],
-        time: alidade_model::Time,
-    ) -> alidade_repository::Result<BlobId> {
-        let mut content = Content::new();
-        content.push(writer.save_data(cx, entity)?.id);
-        let mut own = writer.begin_tree();
-        own.add(cx, &record_node("entity.json", content, entity.len() as u64, time))?;
-        for (name, (content, size)) in [("holes", self.hole_map), ("omissions", self.omitted)] {
-            if !content.is_empty() {
-                own.add(cx, &record_node(name, content, size, time))?;
-            }
-        }
-        let mut directory = Node::new(OWN_DIR, NodeKind::Dir);
-        directory.mode = 1 << 31 | 0o700;
-        (directory.mtime, directory.atime, directory.ctime) = (time, time, time);
-        directory.subtree = Some(own.finish(cx)?.id);
-        let mut top = self.top;
-        let at = top.partition_point(|node| node.name.as_slice() < OWN_DIR.as_bytes());
-        top.insert(at, directory);
-        let mut root = writer.begin_tree();
-        for node in &top {
-            root.add(cx, node)?;
-        }
-        Ok(root.finish(cx)?.id)
-    }
-}
-
-/// A file of ours beside the content.
-pub(crate) fn record_node(
-    name: &str,
-    content: Content,
-    size: u64,
-    time: alidade_model::Time,
-) -> Node {
-    let mut node = Node::new(name, NodeKind::File);
-    node.mode = 0o600;
-    node.size = size;
-    (node.mtime, node.atime, node.ctime) = (time, time, time);
-    node.content = Some(content);
-    node
 }
 
 /// A worker that panicked took the whole copy with it; what it left behind is not looked at again.

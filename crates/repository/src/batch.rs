@@ -126,6 +126,24 @@ impl<'w> Batch<'w> {
         Ok(cut)
     }
 
+    /// Takes a chunk as it is; returns how many chunks that cut, always one.
+    ///
+    /// # Errors
+    /// As [`Writer::save_data`].
+    ///
+    /// # Panics
+    /// When what was pushed before was not [ended](Batch::end).
+    pub fn cell(&mut self, cx: &Cx, data: &[u8]) -> Result<usize> {
+        cx.check()?;
+        assert_eq!(self.begun(), self.bytes.len(), "a chunk begins where the one before it ended");
+        self.bytes.extend_from_slice(data);
+        self.ends.push(self.bytes.len());
+        if self.is_full() {
+            self.flush(cx)?;
+        }
+        Ok(1)
+    }
+
     /// Ends the file, or what stands before a hole in it; returns how many chunks that cut, none or one.
     ///
     /// # Errors

@@ -178,7 +178,7 @@ impl Lab {
         use std::os::unix::ffi::OsStrExt;
         let engine = self.engine()?;
         let how = RestoreOptions {
-            target: target.as_os_str().as_bytes().to_vec(),
+            target: Some(target.as_os_str().as_bytes().to_vec()),
             ..RestoreOptions::default()
         };
         run(async {

@@ -28,7 +28,12 @@ pub(crate) fn rows(bench: &mut Bench) -> Result<()> {
     damaged(bench)
 }
 
-fn refused(bench: &mut Bench, verb: &str, exit: i32, arguments: Vec<String>) -> Result<()> {
+pub(crate) fn refused(
+    bench: &mut Bench,
+    verb: &str,
+    exit: i32,
+    arguments: Vec<String>,
+) -> Result<()> {
     let promise = Promise { reader: Reader::Alidade, verb, data: "-", arguments, exit };
     bench.row(&promise, |_, output| {
         complains(output)?;

@@ -14,7 +14,7 @@ pub(crate) fn rows(bench: &mut Bench) -> Result<()> {
 }
 
 /// A restic command line on one of our scratch repositories.
-fn restic(bench: &Bench, repository: &str, words: &[&str]) -> Vec<String> {
+pub(crate) fn restic(bench: &Bench, repository: &str, words: &[&str]) -> Vec<String> {
     let mut all = vec![
         "-r".to_owned(),
         bench.path(repository),

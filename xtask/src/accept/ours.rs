@@ -66,7 +66,7 @@ pub(crate) fn rows(bench: &mut Bench) -> Result<()> {
     upkeep(bench)
 }
 
-fn ours(
+pub(crate) fn ours(
     bench: &mut Bench,
     verb: &str,
     data: &'static str,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contest::Arena;
 use super::place;
+use super::row::Shape;
 use super::set::{Facts, Set};
 use super::tool::{Action, Class, Key, Tool};
 
@@ -22,6 +23,7 @@ pub(super) struct Bases<'a> {
     pub(super) arena: &'a Arena<'a>,
     pub(super) set: &'a Set,
     pub(super) facts: &'a Facts,
+    pub(super) shape: Shape,
 }
 
 /// What a base was made of.
@@ -63,7 +65,9 @@ impl Bases<'_> {
             Key::Default => "key",
         };
         let set = self.set.kind.name();
-        let folder = self.arena.place.base(&format!("{set}-{}-{what}", tool.name()));
+        let source = self.shape.source(tool, self.set);
+        let disk = if source == self.set.source() { "" } else { "-disk" };
+        let folder = self.arena.place.base(&format!("{set}-{}-{what}{disk}", tool.name()));
         let base = Base { repository: folder.join("repository"), home: folder.join("home") };
         let version = self.arena.tools.version(tool)?;
         let file = folder.join("stamp.json");
@@ -78,14 +82,14 @@ impl Bases<'_> {
         let source = if key == Key::Default {
             place::make(&small)?;
             fs::write(small.join("file"), "small").context("write a small file")?;
-            small.as_path()
+            small
         } else {
-            self.set.source()
+            source
         };
         let backup = Action::Backup(Class::Default);
         self.arena
             .tools
-            .line(tool, backup, &stage, source)?
+            .line(tool, backup, &stage, &source)?
             .with_context(|| format!("{} makes no backups", tool.name()))?
             .output()?;
         let generation = self.set.generation()?;

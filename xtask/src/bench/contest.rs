@@ -1,7 +1,7 @@
 //! Running one row: every round all contestants, in an order that turns.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use alidade_entity::{Cancel, Cx};
@@ -58,7 +58,7 @@ impl<'a> Contest<'a> {
         facts: &'a Facts,
         contestants: Vec<Contestant>,
     ) -> Result<Self> {
-        let bases = Bases { arena, set, facts };
+        let bases = Bases { arena, set, facts, shape: row.shape };
         let mut found = Vec::new();
         for contestant in &contestants {
             found.push(match row.start {
@@ -151,7 +151,7 @@ impl<'a> Contest<'a> {
         let contestant = self.contestants[at];
         let stage = self.stage(at)?;
         let tools = self.arena.tools;
-        let source = self.source();
+        let source = self.row.shape.source(contestant.tool, self.set);
         let line = tools
             .line(contestant.tool, self.row.action, &stage, &source)?
             .with_context(|| format!("{} cannot do this", contestant.tool.name()))?;
@@ -222,10 +222,6 @@ impl<'a> Contest<'a> {
         }
     }
 
-    fn source(&self) -> PathBuf {
-        self.set.source().to_owned()
-    }
-
     /// Where only one can be, an archive, the one before does not count.
     fn snapshots(&self, tool: Tool, stage: &Stage) -> Result<usize> {
         self.arena.tools.snapshots(tool, stage)
@@ -235,7 +231,7 @@ impl<'a> Contest<'a> {
     /// whole manifest once.
     fn compare(&mut self, contestant: Contestant, stage: &Stage) -> Result<()> {
         // Beside the source our snapshots hold a file of our own; all tools bring it back.
-        let below = stage.target.join(self.source().strip_prefix("/")?);
+        let below = stage.target.join(self.set.source().strip_prefix("/")?);
         let root = if below.is_dir() { below } else { stage.target.clone() };
         let (found, wanted) = (manifest::count(&root)?, expected(self.facts));
         ensure!(found == wanted, "{found:?} came back of {wanted:?}");

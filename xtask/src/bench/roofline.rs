@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::row::{Row, Start};
+use super::row::{Row, Shape, Start};
 use super::set::{Facts, Kind};
 use super::tool::{Action, Care, Class};
 
@@ -76,7 +76,8 @@ divided by the number of cores:
 
 - first backup: each byte is read, cut and hashed; each byte that is new is compressed; each stored byte is sealed,
   hashed as part of its pack, and written; each file costs `statx`, `open`, `read`, `close`. The self-check adds, for
-  each stored byte, opening, and for each new byte, decompressing and hashing.
+  each stored byte, opening, and for each new byte, decompressing and hashing. A disk is not cut by its content,
+  and its zeros are not hashed.
 - backup of an unchanged source: each file costs `statx`.
 - backup of a changed source: as an unchanged one; and what changed (of the tree 1 % of its bytes, of the image all
   bytes, for it is one file) costs what it costs in a first backup, except that of the image only what is stored is
@@ -98,7 +99,6 @@ pub(super) fn least_us(
     cores: u64,
 ) -> Option<u64> {
     let k = kernels;
-    let front = k.read_ps + k.cut_ps + k.hash_ps;
     let check_plain = k.unzstd_ps + k.hash_ps;
     let (mut ps, mut ns): (u128, u128) = (0, 0);
     let mut bytes = |count: u64, each: u64| ps += u128::from(count) * u128::from(each);
@@ -113,7 +113,11 @@ pub(super) fn least_us(
                 }
             };
             let stored = if row.start == Start::Unchanged { 0 } else { stored };
-            bytes(read, front);
+            bytes(read, k.read_ps);
+            match row.shape {
+                Shape::Files => bytes(read, k.cut_ps + k.hash_ps),
+                Shape::Disk => bytes(read.min(facts.unique_bytes), k.hash_ps),
+            }
             bytes(stored, k.seal_ps + k.hash_ps + k.write_ps);
             match class {
                 Class::Default => {

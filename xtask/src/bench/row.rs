@@ -1,7 +1,9 @@
 //! The rows: what is measured, with which data, by whom.
 
+use std::path::PathBuf;
+
 use super::place::Medium;
-use super::set::Kind;
+use super::set::{Kind, Set};
 use super::tool::{Action, Care, Class, Tool};
 
 /// One row of the benchmark.
@@ -12,11 +14,30 @@ pub(super) struct Row {
     /// What is done, in a sentence.
     pub(super) about: &'static str,
     pub(super) set: Kind,
+    pub(super) shape: Shape,
     pub(super) start: Start,
     pub(super) action: Action,
     pub(super) medium: Medium,
     /// Rounds unless asked otherwise, with the one that is discarded.
     pub(super) rounds: usize,
+}
+
+/// What the source is to a tool that tells disks from files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    Files,
+    /// A disk, of the set that is an image of one.
+    Disk,
+}
+
+impl Shape {
+    /// The source as the tool is told: others than ours know files alone.
+    pub(super) fn source(self, tool: Tool, set: &Set) -> PathBuf {
+        if self == Self::Disk && tool == Tool::Alidade {
+            return format!("disk:{}", set.image().display()).into();
+        }
+        set.source().to_owned()
+    }
 }
 
 /// What is there when a run begins.
@@ -105,7 +126,11 @@ const fn row(
     start: Start,
     action: Action,
 ) -> Row {
-    Row { name, about, set, start, action, medium: Medium::Tmpfs, rounds: 7 }
+    Row { name, about, set, shape: Shape::Files, start, action, medium: Medium::Tmpfs, rounds: 7 }
+}
+
+const fn as_disk(row: Row) -> Row {
+    Row { shape: Shape::Disk, ..row }
 }
 
 const fn on_disk(row: Row) -> Row {
@@ -126,6 +151,9 @@ const FIRST: &str = "First backup into an empty repository, each tool's own defa
 const FIRST_FAST: &str = "First backup, fastest compression, no self-check";
 const AGAIN: &str = "Backup of a source that has not changed";
 const ONE_PER_CENT: &str = "Backup of a source of which 1 % has changed";
+const FIRST_DISK: &str =
+    "First backup into an empty repository, by us as `disk:`, by others as the file that it is";
+const ONE_PER_CENT_DISK: &str = "Backup of a source of which 1 % has changed, by us as `disk:`, by others as the file that it is";
 const BACK: &str = "Restore into an empty target";
 const ALL_READ: &str = "Check of all stored data";
 
@@ -146,6 +174,8 @@ pub(super) const ROWS: &[Row] = &[
     row("unchanged-image", AGAIN, Kind::Image, Start::Unchanged, BACKUP),
     row("changed-tree", ONE_PER_CENT, Kind::Tree, Start::Changed, BACKUP),
     row("changed-image", ONE_PER_CENT, Kind::Image, Start::Changed, BACKUP),
+    as_disk(row("backup-disk", FIRST_DISK, Kind::Image, Start::Empty, BACKUP)),
+    as_disk(row("changed-disk", ONE_PER_CENT_DISK, Kind::Image, Start::Changed, BACKUP)),
     row("restore-tree", BACK, Kind::Tree, Start::Filled, RESTORE),
     row("restore-image", BACK, Kind::Image, Start::Filled, RESTORE),
     row(
@@ -197,6 +227,7 @@ mod tests {
         );
         assert_eq!(names("backup-tree-fast"), ["alidade", "restic", "rustic", "kopia", "tar-zstd"]);
         assert_eq!(names("unchanged-tree"), formats);
+        assert_eq!(names("changed-disk"), formats);
         assert_eq!(names("key-derivation"), formats);
         assert_eq!(
             names("restore-image"),

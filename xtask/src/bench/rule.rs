@@ -24,7 +24,7 @@ pub(super) enum Rule {
 }
 
 /// The name of the image's one file.
-const IMAGE: &str = "disk.img";
+pub(super) const IMAGE: &str = "disk.img";
 
 /// Bytes that a change of a file overwrites.
 const EDIT: usize = 16;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::image;
 use super::manifest::{self, Count, Manifest};
 use super::million;
-use super::rule::Rule;
+use super::rule::{IMAGE, Rule};
 
 /// Which data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -143,6 +143,11 @@ impl Set {
     /// The folder that is backed up.
     pub(super) fn source(&self) -> &Path {
         &self.folder
+    }
+
+    /// The file that is the image of a disk.
+    pub(super) fn image(&self) -> PathBuf {
+        self.folder.join(IMAGE)
     }
 
     /// Makes it where it is missing, changes it back where it is changed, and refuses it when it

@@ -63,7 +63,7 @@ fn a_plan_counts_what_will_be_restored_and_holds_its_lock_until_then() {
     lab.protect().unwrap();
     let (engine, stored) = (lab.engine().unwrap(), lab.latest().unwrap());
     let whole = RestoreOptions {
-        target: lab.path("target").into_os_string().into_encoded_bytes(),
+        target: Some(lab.path("target").into_os_string().into_encoded_bytes()),
         ..RestoreOptions::default()
     };
     let walked = RestoreOptions { exclude: vec!["no such name".to_owned()], ..whole.clone() };
@@ -87,7 +87,7 @@ fn a_plan_counts_what_will_be_restored_and_holds_its_lock_until_then() {
     assert_eq!(restored.bytes.total, shown.bytes);
     assert!(files > 0 && directories > 0 && symlinks > 0 && specials > 0, "{of:?}");
     let beside = |name: &str| RestoreOptions {
-        target: lab.path(name).into_os_string().into_encoded_bytes(),
+        target: Some(lab.path(name).into_os_string().into_encoded_bytes()),
         ..RestoreOptions::default()
     };
     let unheld = plan(&beside("beside"), Planning::ToShow);

@@ -43,7 +43,12 @@ fn alidade(home: &Path, words: &[&str]) -> String {
 
 /// Protects twice, lists, compares, checks and restores `source`; gives the second outcome.
 fn all_verbs(home: &Path, source: &Path, target: &Path) -> Value {
-    let (source, target) = (source.to_str().unwrap(), target.to_str().unwrap());
+    all_verbs_on(home, source.to_str().unwrap(), target)
+}
+
+/// The same for an entity of any type.
+fn all_verbs_on(home: &Path, source: &str, target: &Path) -> Value {
+    let target = target.to_str().unwrap();
     let protect = || -> Value {
         let said = alidade(home, &["-o", "json", "--progress", "none", "protect", source]);
         serde_json::from_str(&said).unwrap()
@@ -183,5 +188,38 @@ fn a_sparse_file_of_four_tebibytes_stays_within_the_bound() {
         let mut four = [0; 4];
         back.read_exact_at(&mut four, at).unwrap();
         assert_eq!(&four, b"data");
+    }
+}
+
+#[test]
+fn a_disk_of_four_tebibytes_that_holds_one_gibibyte_stays_within_the_bound() {
+    const SIZE: u64 = 4 << 40;
+    const PART: u64 = 16 << 20;
+    let _alone = ONE_AT_A_TIME.lock();
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let path = dir.path().join("disk.img");
+    let file = File::create(&path).unwrap();
+    file.set_len(SIZE).unwrap();
+    let mut noise = Noise(3);
+    let places = |part: u64| part * (SIZE / 64) + part * 4096;
+    for part in 0..64 {
+        let bytes =
+            if part % 4 == 0 { noise.text(PART as usize) } else { noise.bytes(PART as usize) };
+        file.write_all_at(&bytes, places(part)).unwrap();
+    }
+    let file = File::open(&path).unwrap();
+    let target = dir.path().join("back.img");
+    let second = all_verbs_on(dir.path(), &format!("disk:{}", path.display()), &target);
+    assert_eq!(second["bytes"]["total"], SIZE);
+    let back = File::open(&target).unwrap();
+    assert_eq!(back.metadata().unwrap().size(), SIZE);
+    for part in 0..64 {
+        let read = |file: &File| {
+            let mut bytes = vec![0; PART as usize + 8192];
+            let at = places(part).saturating_sub(4096);
+            file.read_exact_at(&mut bytes, at).unwrap();
+            bytes
+        };
+        assert!(read(&back) == read(&file), "{part}");
     }
 }

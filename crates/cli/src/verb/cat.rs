@@ -9,13 +9,20 @@ use crate::app::App;
 use crate::exit::Code;
 use crate::failure::{Failure, Result};
 use crate::open::Need;
+use crate::size;
 use crate::what::path_of;
 
-/// Prints one file of a snapshot. Every byte is verified before it is printed.
+/// Prints one file of a snapshot, or a disk, or a part of it. Every byte is verified before it is printed.
 #[derive(Debug, Args)]
 pub struct Cat {
-    /// The file: its path, PATH@TIME, or a snapshot's id and `:/PATH`
+    /// The file: its path, PATH@TIME, or a snapshot's id and `:/PATH`; or a disk
     pub what: OsString,
+    /// Begin at this byte; such as `4096` or `1G`
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = size::parse)]
+    pub offset: u64,
+    /// Print so many bytes, not all to the end
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub length: Option<u64>,
 }
 
 impl Cat {
@@ -27,11 +34,11 @@ impl Cat {
         let found = app.find(&opened.engine, &self.what)?;
         let whole =
             path_of(&found.stored.entity).map(|path| path.into_os_string().into_encoded_bytes());
-        let Some(path) = found.below.or(whole) else {
-            return Err(Failure::usage("name a file in the snapshot: `ID:/PATH`"));
-        };
+        let path = found.below.or(whole);
+        let end = self.length.map_or(u64::MAX, |length| self.offset.saturating_add(length));
         let mut out = Bytes { app, failed: None };
-        let written = opened.engine.cat(&found.stored, &path, &mut out);
+        let range = self.offset..end;
+        let written = opened.engine.cat(&found.stored, path.as_deref(), range, &mut out);
         match out.failed {
             Some(failure) => return Err(failure),
             None if !app.out.is_open() => return Ok(Code::Done),

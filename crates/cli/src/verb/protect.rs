@@ -5,7 +5,8 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use alidade_model::{EntityName, Outcome, Pattern, Rule, Selection, encode_object};
+use alidade_entity::Params;
+use alidade_model::{EntityName, ObjectId, Outcome, Pattern, Rule, Selection, encode_object};
 use alidade_protect::{
     OutcomeDoc, Parent, ProtectOptions, ProtectPlan, Survey, is_within, stored_path,
 };
@@ -21,6 +22,7 @@ use crate::open::{Need, Opened};
 use crate::outcome::{Row, code_of, count_rows, labelled, omission_lines, sheet_lines, short};
 use crate::size::{self, counted, grouped, human};
 use crate::text::{safe, safe_line, shell_word};
+use crate::verb::stream_command::StreamCommand;
 use crate::what::path_of;
 
 /// The file that marks a directory as a cache, and the text it begins with.
@@ -31,7 +33,17 @@ const CACHE_HEADER: &str = "Signature: 8a477f597d28d172789f06886806bc55";
 #[derive(Debug, Args)]
 pub struct Protect {
     /// The entity: a path, or TYPE:OBJECT
-    pub entity: OsString,
+    #[arg(required_unless_present_any = ["stdin", "stdin_from_command"])]
+    pub entity: Option<OsString>,
+    /// Store what comes on standard input as the stream of this name; nobody says that it is whole
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["entity", "stdin_from_command"])]
+    pub stdin: Option<OsString>,
+    /// Store what the command behind `--` prints as the stream of this name, if it succeeds
+    #[arg(long, value_name = "NAME", conflicts_with = "entity")]
+    pub stdin_from_command: Option<OsString>,
+    /// The command.
+    #[command(flatten)]
+    pub command: StreamCommand,
     /// Show what would be done, walk the source and count, and write nothing
     #[arg(long)]
     pub plan: bool,
@@ -54,6 +66,17 @@ pub struct Protect {
     #[arg(long, default_value_t = 16, value_name = "MIB",
           value_parser = clap::value_parser!(u64).range(4..=128))]
     pub pack_size: u64,
+    /// Read a disk although it is mounted or otherwise written to; the snapshot is then marked torn
+    #[arg(long)]
+    pub live: bool,
+    /// Read an image file from a clone that is made now and kept beside it: the next run then knows what
+    /// changed. On file systems that share storage between files, such as btrfs and XFS
+    #[arg(long, conflicts_with = "live")]
+    pub clone: bool,
+    /// Read of a disk only the ranges in this file, a line with offset and length in bytes for each: what
+    /// changed since the snapshot that is compared with
+    #[arg(long, value_name = "FILE", requires = "parent")]
+    pub changed_blocks: Option<PathBuf>,
     /// Write no snapshot when it would be equal to the one compared with
     #[arg(long)]
     pub skip_if_unchanged: bool,
@@ -123,7 +146,7 @@ struct PlanDoc {
 
 impl Protect {
     pub(crate) async fn run(&self, app: &App) -> Result<Code> {
-        let entity = app.entity(&self.entity)?;
+        let entity = self.entity(app)?;
         let options = self.options(app, &entity)?;
         self.must_exist(app, &entity)?;
         if self.plan && app.would_make_default()? {
@@ -139,12 +162,12 @@ impl Protect {
         }
         let mut opened = app.open(Need::Write { create: true })?;
         let plan = opened.engine.plan_protect(&entity, &options, false).await;
-        let mut plan = plan.map_err(|error| app.explain(&error))?;
-        if opened.ticker.is_bar() && plan.parent.is_none() {
+        let mut plan = plan.map_err(|error| self.explain(app, &error))?;
+        if opened.ticker.is_bar() && plan.parent.is_none() && entity.type_name.as_str() == "fs" {
             // Nothing tells how much there is: a walk without reading does, for the time left.
             opened.ticker.begin("count", 0, 0);
             let counted = opened.engine.plan_protect(&entity, &options, true).await;
-            plan = counted.map_err(|error| app.explain(&error))?;
+            plan = counted.map_err(|error| self.explain(app, &error))?;
         }
         let (entries, bytes) = expected(&plan);
         opened.ticker.begin("protect", entries, bytes);
@@ -153,7 +176,7 @@ impl Protect {
         }
         let outcome = opened.engine.protect(&plan).await;
         opened.ticker.stop();
-        let outcome = outcome.map_err(|error| app.explain(&error))?;
+        let outcome = outcome.map_err(|error| self.explain(app, &error))?;
         self.print(app, &outcome)
     }
 
@@ -166,8 +189,36 @@ impl Protect {
     ) -> Result<Code> {
         let plan = opened.engine.plan_protect(entity, options, true).await;
         opened.ticker.stop();
-        let plan = plan.map_err(|error| app.explain(&error))?;
+        let plan = plan.map_err(|error| self.explain(app, &error))?;
         self.print_plan(app, &opened, &plan)
+    }
+
+    /// What is protected: an entity that is there, or a stream.
+    fn entity(&self, app: &App) -> Result<EntityName> {
+        let stream = self.stdin.as_ref().or(self.stdin_from_command.as_ref());
+        match (stream, &self.entity) {
+            (None, Some(entity)) => app.entity(entity),
+            (Some(name), _) if !name.is_empty() => Ok(EntityName {
+                type_name: "stream".parse().expect("`stream` is a type name"),
+                object: ObjectId::encode(name.as_bytes()).expect("the name is not empty"),
+            }),
+            _ => Err(Failure::usage("an empty text names nothing")),
+        }
+    }
+
+    /// What an error of the engine means for who protects.
+    fn explain(&self, app: &App, error: &alidade_protect::Error) -> Failure {
+        let failure = app.explain(error);
+        if self.stdin_from_command.is_some() && failure.hint.is_none() {
+            return failure.hint(format!(
+                "nothing of it was stored; when the command is mended: `{}`",
+                app.again(&[])
+            ));
+        }
+        if failure.code != Code::Conflict || self.live || self.changed_blocks.is_some() {
+            return failure;
+        }
+        failure.hint("unmount it or make it read-only, or read it as it is, torn: `--live`")
     }
 
     /// A path that is not there is told before a repository is made for it.
@@ -191,6 +242,7 @@ impl Protect {
     fn options(&self, app: &App, entity: &EntityName) -> Result<ProtectOptions> {
         Ok(ProtectOptions {
             selection: self.selection.read(app, entity)?,
+            params: self.params(app)?,
             tags: self.tags()?,
             host: app.host()?,
             parent: match (&self.parent, self.force) {
@@ -208,6 +260,28 @@ impl Protect {
             self_check: !self.no_self_check,
             skip_if_unchanged: self.skip_if_unchanged,
         })
+    }
+
+    /// How to read the entity, in the words of its type.
+    fn params(&self, app: &App) -> Result<Params> {
+        let wanted = self.stdin_from_command.as_ref().map(|_| "--stdin-from-command");
+        let mut params = self.command.params(wanted)?;
+        if self.stdin.is_some() {
+            params.insert("standard".to_owned(), "true".to_owned());
+        }
+        if self.live {
+            params.insert("live".to_owned(), "true".to_owned());
+        }
+        if self.clone {
+            params.insert("clone".to_owned(), "true".to_owned());
+        }
+        if let Some(map) = &self.changed_blocks {
+            let path = String::from_utf8(app.absolute(map)).map_err(|_not_text| {
+                Failure::usage("the path of a map of changed blocks is not text")
+            })?;
+            params.insert("changed-blocks".to_owned(), path);
+        }
+        Ok(params)
     }
 
     /// Tags begin with `alidade:` only where this program sets them.
@@ -353,7 +427,12 @@ fn restore_command(app: &App, outcome: &Outcome) -> Option<String> {
     let file = outcome.snapshot_file.as_deref()?;
     let target = format!("restored-{}", short(file));
     let what = outcome.entity.to_string();
-    let words: [&[u8]; 4] = [b"restore", what.as_bytes(), b"--target", target.as_bytes()];
+    let mut words: Vec<&[u8]> = vec![b"restore", what.as_bytes()];
+    if outcome.entity.name.type_name.as_str() == "stream" {
+        words.push(b"--to-stdout");
+    } else {
+        words.extend([&b"--target"[..], target.as_bytes()]);
+    }
     Some(app.command(&words))
 }
 

@@ -23,6 +23,8 @@ use super::sink::{Care, FsSink};
 use super::tally::Tally;
 use super::target::{Found, create, look_at_target};
 use super::walk::{Limits, Walk};
+use crate::page::page;
+use crate::path::{must_be_shortest, shortest};
 
 /// The type `fs`: a path of this host and everything below it.
 ///
@@ -66,22 +68,6 @@ fn id_of(type_name: &TypeName, path: &[u8]) -> Option<EntityId> {
     Some(EntityName { type_name: type_name.clone(), object }.live())
 }
 
-/// The shortest form of an absolute path, by its text alone.
-fn shortest(path: &[u8]) -> Option<Vec<u8>> {
-    if !path.starts_with(b"/") {
-        return None;
-    }
-    let mut names: Vec<&[u8]> = Vec::new();
-    for name in names_of(path) {
-        match name {
-            b"." => {}
-            b".." => drop(names.pop()),
-            name => names.push(name),
-        }
-    }
-    Some([b"/".as_slice(), &names.join(&b'/')].concat())
-}
-
 #[async_trait]
 impl ProtectedEntityType for FsType {
     fn name(&self) -> &TypeName {
@@ -93,13 +79,7 @@ impl ProtectedEntityType for FsType {
     }
 
     async fn list(&self, _cx: &Cx, after: Option<&Cursor>, limit: usize) -> Result<Page<EntityId>> {
-        let rest =
-            self.roots.iter().filter(|id| after.is_none_or(|after| id.to_string() > after.0));
-        let mut items: Vec<EntityId> = rest.take(limit.saturating_add(1)).cloned().collect();
-        let has_more = items.len() > limit;
-        items.truncate(limit);
-        let next = items.last().filter(|_| has_more).map(|id| Cursor(id.to_string()));
-        Ok(Page { items, next })
+        Ok(page(&self.roots, after, limit))
     }
 
     async fn open(&self, _cx: &Cx, id: &EntityId) -> Result<Arc<dyn ProtectedEntity>> {
@@ -181,18 +161,7 @@ impl FsEntity {
             let attempt = format!("find {id}: a path of this host has no native snapshots");
             return Err(Error::new(Class::NotFound, attempt));
         }
-        match shortest(&path) {
-            Some(short) if short == path => {}
-            Some(short) => {
-                let short = String::from_utf8_lossy(&short);
-                let attempt = format!("open {text}: its entity has the path {short}");
-                return Err(Error::new(Class::NotFound, attempt));
-            }
-            None => {
-                let attempt = format!("open {text}: the path of an entity begins with `/`");
-                return Err(Error::new(Class::NotFound, attempt));
-            }
-        }
+        must_be_shortest(&path)?;
         look_at_path(&path).map_err(|error| Error::io(format!("open {text}"), error))?;
         Ok(Self { id: id.clone(), path, limits })
     }
@@ -242,6 +211,10 @@ impl ProtectedEntity for FsEntity {
             let attempt =
                 format!("read the content `{what}` of {}, which has only `data`", self.id);
             return Err(Error::new(Class::NotFound, attempt));
+        }
+        if let Some(name) = how.params.keys().next() {
+            let attempt = format!("read {} with the setting `{name}`", self.id);
+            return Err(Error::new(Class::Unsupported, attempt));
         }
         let tally = Arc::new(Tally::default());
         let filter = Filter::new(&how.selection)?;

@@ -109,7 +109,7 @@ impl Part {
                     parts.iter().for_each(|part| hash.data(part));
                 }
             }
-            Piece::Hole(hole) => {
+            Piece::Hole(hole) | Piece::Kept(hole) => {
                 state.written = state.written.saturating_add(hole.len);
                 state.has_holes = true;
                 if let Some(hash) = &mut state.hash {

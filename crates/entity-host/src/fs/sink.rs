@@ -468,6 +468,10 @@ impl FsCarrier<'_> {
         let (at, len) = match piece {
             Piece::Data { at } => (at, parts.iter().map(|part| part.len() as u64).sum()),
             Piece::Hole(hole) => (hole.at, hole.len),
+            Piece::Kept(_) => {
+                let attempt = format!("keep a part of entry {}, which is new", no.0);
+                return Err(Error::new(Class::Failed, attempt));
+            }
         };
         if due.is_some_and(|due| due != at) {
             let attempt = format!("write entry {} at {at}, after {}", no.0, due.unwrap_or(0));

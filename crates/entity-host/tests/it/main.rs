@@ -1,10 +1,12 @@
-//! `fs` on real files: what a walk finds, what reading gives, what a sink makes of it.
+//! The types of this host on real files, devices and commands.
 
 mod conformance;
 mod copy;
+mod disk;
 mod file_system;
 mod reading;
 mod sink;
+mod stream;
 mod support;
 mod unprivileged;
 mod walk;

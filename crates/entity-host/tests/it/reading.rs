@@ -104,6 +104,7 @@ fn pieces(file: &dyn OpenFile) -> Vec<(u64, u64, bool)> {
         pieces.push(match piece {
             Piece::Data { at } => (at, buf.len() as u64, false),
             Piece::Hole(Hole { at, len }) => (at, len, true),
+            Piece::Kept(kept) => panic!("{kept:?} is kept by nobody"),
         });
     }
     pieces

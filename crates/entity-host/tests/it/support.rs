@@ -50,7 +50,7 @@ pub(crate) fn begin(path: &Path, how: How) -> Result<Walking> {
     let kind = FsType::new(Vec::new()).limited(how.limits);
     let id = kind.id(path).expect("tests use absolute paths");
     let entity = wait(kind.open(&cx(), &id))?;
-    let options = ReadOptions { base: None, selection: how.selection };
+    let options = ReadOptions { selection: how.selection, ..ReadOptions::default() };
     let reading = wait(entity.read(&cx(), &ContentName::data(), &options))?;
     let Source::Tree(source) = reading.source else { panic!("a file system is a tree") };
     Ok(Walking { source, lease: reading.lease })

@@ -61,6 +61,15 @@ fn extents(cx: &Cx, report: &mut Report, disk: &dyn DiskSource) -> Option<Vec<Ex
         report.expect(P::ExtentsContinue, rest == all[number..], || {
             format!("from {} there are {}, not {}", extent.at, rest.len(), all.len() - number)
         });
+        if extent.len > 1 {
+            let (at, end) = (extent.at + extent.len / 2, extent.at + extent.len);
+            let cut = extents_from(cx, report, disk, at)?;
+            let first = Some(Extent { at, len: end - at, ..*extent });
+            let agrees = cut.first().copied() == first && cut[1..] == all[number + 1..];
+            report.expect(P::ExtentsContinue, agrees, || {
+                format!("from {at}, in {extent:?}, the first is {:?}", cut.first())
+            });
+        }
     }
     Some(all)
 }

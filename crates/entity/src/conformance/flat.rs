@@ -6,7 +6,7 @@ use alidade_model::{Entry, Hole, Kind, Metadata, Time};
 
 use super::script::{Node, Part, Script, Take};
 use super::{Fidelity, Promise as P, Report, tree};
-use crate::{Cx, OpenFile, Piece, Result, TreeSource, Verdict, Visit};
+use crate::{Class, Cx, Error, OpenFile, Piece, Result, TreeSource, Verdict, Visit};
 
 /// The largest file of any script, generously: what reads back is not read further.
 const LARGEST: u64 = 1 << 26;
@@ -133,6 +133,10 @@ fn read(cx: &Cx, file: &dyn OpenFile) -> Result<Content> {
         match piece {
             Piece::Data { .. } => content.bytes.extend(&buf),
             Piece::Hole(hole) => content.hole(hole.len.min(LARGEST)),
+            Piece::Kept(_) => {
+                let attempt = "read a file whole, a part of which is only kept";
+                return Err(Error::new(Class::Failed, attempt));
+            }
         }
         if content.bytes.len() as u64 > LARGEST {
             break;

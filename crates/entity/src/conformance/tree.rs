@@ -309,7 +309,7 @@ fn read_span(
         lends = !lends && matches!(way, Way::Lent);
         let (at, len) = match piece {
             Piece::Data { at } => (at, buf.len() as u64),
-            Piece::Hole(hole) => (hole.at, hole.len),
+            Piece::Hole(range) | Piece::Kept(range) => (range.at, range.len),
         };
         report.expect(P::PiecesAreAdjacent, at == contents.size, || {
             format!("{}: a piece at {at} after {}", shown(entry), contents.size)
@@ -317,6 +317,8 @@ fn read_span(
         let fits = match piece {
             Piece::Data { .. } => !buf.is_empty() && buf.len() <= PIECE,
             Piece::Hole(_) => buf.is_empty() && len > 0,
+            // Nobody here has what it was.
+            Piece::Kept(_) => false,
         };
         report.expect(P::PiecesAreBounded, fits, || {
             format!("{}: {piece:?} with {} bytes in the buffer", shown(entry), buf.len())

@@ -394,14 +394,16 @@ impl DiskSource for Image {
 
     fn extents(&self, cx: &Cx, from: u64, out: &mut Vec<Extent>) -> Result<()> {
         cx.check()?;
-        let first = usize::try_from(from.div_ceil(CELL as u64)).unwrap_or(usize::MAX);
+        let first = usize::try_from(from / CELL as u64).unwrap_or(usize::MAX);
+        // What begins behind the end has nothing of the last cell.
+        let first = if from < self.cells.size { first } else { usize::MAX };
         let cells = self.cells.cells.iter().enumerate().skip(first);
         let listed = cells.filter(|(_, cell)| self.since.is_none_or(|since| cell.written > since));
         // One extent a cell: callers may join them, and must not need to.
         out.extend(listed.take(BATCH).map(|(number, cell)| {
-            let at = (number * CELL) as u64;
-            let len = (CELL as u64).min(self.cells.size - at);
-            Extent { at, len, allocated: cell.bytes.is_some() }
+            let begins = (number * CELL) as u64;
+            let (at, end) = (begins.max(from), (begins + CELL as u64).min(self.cells.size));
+            Extent { at, len: end - at, allocated: cell.bytes.is_some() }
         }));
         Ok(())
     }
@@ -429,6 +431,12 @@ impl NewDisk {
 }
 
 impl DiskSink for NewDisk {
+    fn read_at(&self, cx: &Cx, at: u64, buf: &mut [u8]) -> Result<()> {
+        cx.check()?;
+        let cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        cells.as_ref().expect("nothing is read of a disk that was finished").read(at, buf)
+    }
+
     fn write_at(&self, cx: &Cx, at: u64, data: &[u8]) -> Result<()> {
         self.change(cx, |cells| cells.write(at, data))
     }

@@ -683,6 +683,7 @@ impl Carrier for &NewTree {
         let (at, part) = match piece {
             Piece::Data { at } => (at, Part::Data(data.to_vec())),
             Piece::Hole(hole) => (hole.at, Part::Hole(hole.len)),
+            Piece::Kept(kept) => panic!("{kept:?} of {no:?} is kept in a tree that is new"),
         };
         self.with(cx, no, |entry| {
             entry.parts.insert(at, part);

@@ -110,7 +110,7 @@ impl Ledger {
     /// The line of an entry whose content is coming.
     fn coming(&mut self, no: EntryNo) -> &mut Line {
         let line = self.line(no);
-        let wanted = matches!(line.want, Some(Want::Content | Want::Holes));
+        let wanted = matches!(line.want, Some(Want::Content | Want::Changes | Want::Holes));
         assert!(wanted, "the content of {no:?} is not wanted: {:?}", line.want);
         assert!(!line.complete, "{no:?} is complete already");
         line
@@ -122,12 +122,17 @@ impl Ledger {
         match piece {
             Piece::Data { at } => {
                 assert!(!data.is_empty() && data.len() <= PIECE, "{} bytes of {no:?}", data.len());
-                assert!(line.want == Some(Want::Content), "{no:?} wants its holes alone");
+                assert!(line.want != Some(Want::Holes), "{no:?} wants its holes alone");
                 (at, at + data.len() as u64)
             }
             Piece::Hole(hole) => {
                 assert!(data.is_empty() && hole.len > 0, "{hole:?} of {no:?}");
                 (hole.at, hole.at + hole.len)
+            }
+            Piece::Kept(kept) => {
+                assert!(data.is_empty() && kept.len > 0, "{kept:?} of {no:?}");
+                assert!(line.want == Some(Want::Changes), "{no:?} has nothing to keep");
+                (kept.at, kept.at + kept.len)
             }
         }
     }

@@ -90,14 +90,14 @@ impl Carrier for Way<'_> {
         let mut data = data.to_vec();
         let len = match piece {
             Piece::Data { .. } => data.len() as u64,
-            Piece::Hole(hole) => hole.len,
+            Piece::Hole(range) | Piece::Kept(range) => range.len,
         };
         let in_spans = {
             let mut begun = self.tree.begun.lock().unwrap();
             let begun = begun.get_mut(&no).unwrap();
             let at = match piece {
                 Piece::Data { at } => at,
-                Piece::Hole(hole) => hole.at,
+                Piece::Hole(range) | Piece::Kept(range) => range.at,
             };
             begun.in_spans |= begun.written == 0 && at > 0;
             begun.written += len;
@@ -165,6 +165,10 @@ struct Disk {
 }
 
 impl DiskSink for Disk {
+    fn read_at(&self, cx: &Cx, at: u64, buf: &mut [u8]) -> Result<()> {
+        self.sink.read_at(cx, at, buf)
+    }
+
     fn write_at(&self, cx: &Cx, at: u64, data: &[u8]) -> Result<()> {
         self.sink.write_at(cx, at, data)
     }
