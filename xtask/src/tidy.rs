@@ -2,6 +2,7 @@
 //!
 //! Each rule is a function from what was read to complaints; each has a test with a bad example.
 
+mod built;
 mod code;
 mod floors;
 mod lints;
@@ -10,6 +11,7 @@ mod manifests;
 mod sources;
 mod workshop;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
@@ -39,7 +41,7 @@ impl fmt::Display for Complaint {
 /// Checks the checkout at `root` and prints what is not as it must be.
 pub(crate) fn run(root: &Path) -> Result<()> {
     let workshop = Workshop::read(root)?;
-    let complaints = complaints(&workshop);
+    let complaints = complaints(&workshop, &built::crates(root)?);
     for complaint in &complaints {
         println!("{complaint}");
     }
@@ -54,9 +56,9 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn complaints(workshop: &Workshop) -> Vec<Complaint> {
+fn complaints(workshop: &Workshop, built: &BTreeSet<String>) -> Vec<Complaint> {
     let mut all = floors::check(&workshop.rooms);
-    all.extend(lockfile::check(&workshop.lockfile));
+    all.extend(lockfile::check(&workshop.lockfile, built));
     all.extend(lints::check(&workshop.rooms, &workshop.lints));
     for room in &workshop.rooms {
         all.extend(manifests::check(room));
@@ -94,10 +96,11 @@ mod tests {
         write("crates/model/src/deep/util.rs", "");
         write("xtask/Cargo.toml", &manifest("xtask", "garden"));
         write("xtask/src/main.rs", "//! Tasks.\n");
-        let found: Vec<String> = complaints(&Workshop::read(root.path()).unwrap())
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let found: Vec<String> =
+            complaints(&Workshop::read(root.path()).unwrap(), &["ring".to_owned()].into())
+                .iter()
+                .map(ToString::to_string)
+                .collect();
         let places = [
             "Cargo.lock: ring 1.0.0",
             "crates/model/Cargo.toml: `clap`",

@@ -48,6 +48,7 @@ impl Bench {
             "fusermount3",
             "cc",
             "setcap",
+            "openssl",
             "restic",
             "strace",
             "setpriv",

@@ -35,8 +35,9 @@ fn after_help() -> String {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub struct Global {
-    /// The repository: a directory. Without it, the embedded default in the XDG data directory
-    #[arg(short, long, visible_alias = "repo", global = true, value_name = "DIR")]
+    /// The repository: a directory, `s3:URL/BUCKET/PREFIX`, `azure:CONTAINER:/PREFIX`, `gs:BUCKET:/PREFIX`.
+    /// Without it, the embedded default in the XDG data directory
+    #[arg(short, long, visible_alias = "repo", global = true, value_name = "PLACE")]
     pub repository: Option<OsString>,
     /// How results are printed on standard output
     #[arg(short, long, global = true, value_enum, value_name = "FORM")]
@@ -62,6 +63,21 @@ pub struct Global {
     /// Keep nothing in the cache directory; temporary files go into a private directory in TMPDIR
     #[arg(long, global = true)]
     pub no_cache: bool,
+    /// Send at most so many bytes a second to a store over a network, such as `500k` or `10M`
+    #[arg(long, global = true, value_name = "RATE", value_parser = rate)]
+    pub limit_upload: Option<u64>,
+    /// Receive at most so many bytes a second
+    #[arg(long, global = true, value_name = "RATE", value_parser = rate)]
+    pub limit_download: Option<u64>,
+    /// Try a request again for so long before the store counts as unreachable; 3m unless given
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
+    pub retry_store: Option<Duration>,
+    /// Trust the certificates in this PEM file beside the system's
+    #[arg(long, global = true, value_name = "FILE")]
+    pub cacert: Option<PathBuf>,
+    /// Where a request to S3 names the bucket; by path, save Amazon's servers, unless given
+    #[arg(long, global = true, value_enum, value_name = "WHERE")]
+    pub s3_style: Option<BucketStyle>,
     /// The host that entities belong to; for `latest` and for lists, look only at this one
     #[arg(long, global = true, value_name = "NAME")]
     pub host: Option<String>,
@@ -89,6 +105,15 @@ pub enum OutputForm {
     Text,
     /// One JSON document.
     Json,
+}
+
+/// Where a request to S3 names the bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BucketStyle {
+    /// In the path.
+    Path,
+    /// In the name of the host.
+    Host,
 }
 
 /// How progress is shown.
@@ -168,6 +193,12 @@ impl Verb {
             | Self::Completions(_) => true,
         }
     }
+}
+
+/// Reads a rate: a size that passes in a second.
+fn rate(text: &str) -> Result<u64, String> {
+    let rate = crate::size::parse(text)?;
+    if rate == 0 { Err("nothing would ever pass".to_owned()) } else { Ok(rate) }
 }
 
 /// Reads a duration such as `30s`, `5m` or `1h30m`.

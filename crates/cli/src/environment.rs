@@ -54,17 +54,24 @@ variables! {
 #[derive(Clone, Default)]
 pub struct Environment {
     values: BTreeMap<Variable, OsString>,
+    /// Those by which stores are reached.
+    stores: BTreeMap<String, String>,
 }
 
 impl Environment {
-    /// Asks `get` for every variable of the list, once.
+    /// Asks `get` for every variable of the list and of [`alidade_stores::VARIABLES`], once.
     pub fn read(get: impl Fn(&str) -> Option<OsString>) -> Self {
         let values = Variable::ALL
             .iter()
             .filter_map(|&variable| Some((variable, get(variable.name())?)))
             .filter(|(_, value)| !value.is_empty())
             .collect();
-        Self { values }
+        let text = |name: &str| get(name).map(|value| value.to_string_lossy().into_owned());
+        let stores = alidade_stores::VARIABLES.iter().filter_map(|(name, _)| {
+            let value = text(name).filter(|value| !value.is_empty())?;
+            Some(((*name).to_owned(), value))
+        });
+        Self { values, stores: stores.collect() }
     }
 
     /// The value of a variable; `None` when it is not set or empty.
@@ -73,12 +80,19 @@ impl Environment {
         self.values.get(&variable).map(OsString::as_os_str)
     }
 
+    /// What stores are reached by.
+    #[must_use]
+    pub(crate) fn stores(&self) -> &BTreeMap<String, String> {
+        &self.stores
+    }
+
     /// The list as help text.
     #[must_use]
     pub fn help() -> String {
-        let lines: Vec<String> = Variable::ALL
-            .iter()
-            .map(|variable| format!("  {:<26} {}", variable.name(), variable.about()))
+        let ours = Variable::ALL.iter().map(|variable| (variable.name(), variable.about()));
+        let lines: Vec<String> = ours
+            .chain(alidade_stores::VARIABLES.iter().copied())
+            .map(|(name, about)| format!("  {name:<26} {about}"))
             .collect();
         format!("Environment:\n{}", lines.join("\n"))
     }
@@ -102,9 +116,12 @@ mod tests {
 
     #[test]
     fn no_variable_is_listed_twice() {
-        let mut names: Vec<&str> = Variable::ALL.iter().map(|variable| variable.name()).collect();
+        let ours = Variable::ALL.iter().map(|variable| variable.name());
+        let all = ours.chain(alidade_stores::VARIABLES.iter().map(|(name, _)| *name));
+        let mut names: Vec<&str> = all.collect();
+        let count = names.len();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), Variable::ALL.len());
+        assert_eq!(names.len(), count);
     }
 }

@@ -6,11 +6,19 @@ use std::os::unix::ffi::OsStrExt;
 use alidade_entity::Class;
 use alidade_protect as protect;
 use alidade_repository as repository;
+use alidade_stores::OpenError;
 
 use crate::app::App;
 use crate::exit::Code;
 use crate::failure::{Failure, chain};
 use crate::text::shell_word;
+
+/// Where a machine of Amazon's asks for the keys of its role.
+const ROLES: &str = "//169.254.169.254/";
+/// How it is said that nobody vouches for a server.
+const UNTRUSTED: &str = "invalid peer certificate";
+/// How servers of S3 call a request whose time is not theirs.
+const SKEWED: &str = "RequestTimeTooSkewed";
 
 impl App {
     /// An engine's failure with its exit code and the next command.
@@ -100,7 +108,7 @@ impl App {
             E::SelfCheck { .. } => failure.hint(
                 "nothing damaged was stored; this machine's memory or processor is at fault: test it",
             ),
-            E::Store { source, .. } => match store_hint(source.kind()) {
+            E::Store { source, .. } => match self.store_hint(source) {
                 Some(hint) => failure.hint(hint),
                 None => failure,
             },
@@ -135,10 +143,57 @@ impl App {
         }
     }
 
+    /// What to do about a store that refuses, or does not answer.
+    fn store_hint(&self, source: &std::io::Error) -> Option<String> {
+        let kind = source.kind();
+        if self.place().is_ok_and(|place| place.directory().is_none()) {
+            let again = self.again(&[]);
+            return Some(match kind {
+                _ if chain(source).contains(UNTRUSTED) => {
+                    "trust the certificate of the server: `--cacert FILE`".to_owned()
+                }
+                _ if chain(source).contains(ROLES) => {
+                    "no credentials are set, and this machine has no role: which ones are looked for is said \
+                     under `Environment` by `alidade --help`"
+                        .to_owned()
+                }
+                _ if chain(source).contains(SKEWED) => {
+                    "set this machine's clock: the server refuses requests of another time"
+                        .to_owned()
+                }
+                ErrorKind::PermissionDenied => {
+                    "the store refuses these credentials: which ones are used is said under \
+                     `Environment` by `alidade --help`"
+                        .to_owned()
+                }
+                _ => format!(
+                    "what was stored until now is used; when the store answers again: `{again}`"
+                ),
+            });
+        }
+        local_hint(kind).map(str::to_owned)
+    }
+
     /// How to learn more of damage.
     pub(crate) fn check_hint(&self) -> String {
         let check = self.command(&[b"check", b"--read-data"]);
         format!("see how far the damage goes: `{check}`")
+    }
+}
+
+/// A store that cannot be set up, with its exit code and what is missing.
+pub(crate) fn explain_store(error: &OpenError) -> Failure {
+    let failure = |code| Failure::new(code, chain(error));
+    match error {
+        OpenError::Profile { .. } => {
+            failure(Code::Usage).hint("name one that is there with AWS_PROFILE, or unset it")
+        }
+        OpenError::File { .. } => {
+            failure(Code::Usage).hint("name a file that is there and can be read")
+        }
+        OpenError::Client(_) => failure(Code::Usage)
+            .hint("which credentials are used is said under `Environment` by `alidade --help`"),
+        _ => failure(Code::Failed),
     }
 }
 
@@ -196,7 +251,7 @@ fn is_ours(kind: ErrorKind) -> bool {
     )
 }
 
-fn store_hint(kind: ErrorKind) -> Option<&'static str> {
+fn local_hint(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             Some("make room and run it again: what was stored until now is used, nothing is lost")

@@ -13,11 +13,13 @@ use alidade_protect::{Engine, EngineParts, Locking};
 use alidade_repository::{
     Error as RepositoryError, FileKind, Kdf, KeyOptions, LocalStore, Password, Repository, Store,
 };
+use alidade_stores::Settings;
 
 use crate::app::App;
-use crate::args::ProgressForm;
+use crate::args::{BucketStyle, ProgressForm};
 use crate::environment::Variable;
 use crate::exit::Code;
+use crate::explain::explain_store;
 use crate::failure::{Failure, Result};
 use crate::key_file::KeyFile;
 use crate::machine;
@@ -73,7 +75,24 @@ impl App {
     /// True when the first backup would make the embedded default.
     pub(crate) fn would_make_default(&self) -> Result<bool> {
         let place = self.place()?;
-        Ok(place.is_default && !self.exists(&LocalStore::new(&place.path))?)
+        Ok(place.is_default && !self.exists(&*self.store(&place)?)?)
+    }
+
+    /// The store at a place.
+    pub(crate) fn store(&self, place: &Place) -> Result<Arc<dyn Store>> {
+        let (global, usual) = (&self.global, Settings::new(self.cx().cancel().clone()));
+        let settings = Settings {
+            environment: self.parts.environment.stores().clone(),
+            home: self.parts.environment.get(Variable::Home).map(PathBuf::from),
+            ca_certificates: global.cacert.clone(),
+            path_style: global.s3_style.map(|style| style == BucketStyle::Path),
+            upload_limit: global.limit_upload,
+            download_limit: global.limit_download,
+            patience: global.retry_store.unwrap_or(usual.patience),
+            uploads: self.parts.workers.max(usual.uploads),
+            ..usual
+        };
+        alidade_stores::open(&place.location, &settings).map_err(|error| explain_store(&error))
     }
 
     /// Lets `work` plan against an empty repository that is gone afterwards: a plan makes nothing,
@@ -136,7 +155,7 @@ impl App {
 
     /// Opens the repository alone.
     pub(crate) fn repository(&self, place: &Place, need: Need) -> Result<Arc<Repository>> {
-        let store: Arc<dyn Store> = Arc::new(LocalStore::new(&place.path));
+        let store = self.store(place)?;
         let create = need == Need::Write { create: true } && place.is_default;
         let source = self.source()?;
         if create && !self.exists(&*store)? {
@@ -157,7 +176,7 @@ impl App {
                     let error = RepositoryError::NoRepository { location };
                     return Err(self.explain_repository(&error));
                 }
-                let what = format!("password of {}", place.path.display());
+                let what = format!("password of {place}");
                 self.secret(&Source::Prompt, &what, false)?
             }
         };
@@ -201,9 +220,8 @@ impl App {
             made => made.map_err(|error| self.explain_repository(&error))?,
         };
         self.out.must_see(&format!(
-            "made the repository {}\nits key is in {}: keep a copy of that file elsewhere; \
+            "made the repository {place}\nits key is in {}: keep a copy of that file elsewhere; \
              without it nothing can be restored",
-            place.path.display(),
             file.path().display()
         ))?;
         Ok(repository)
@@ -358,7 +376,9 @@ impl App {
                 rules.push(Rule::Own { what: what.to_owned(), path });
             }
         };
-        add("repository", place.path.clone());
+        if let Some(directory) = place.directory() {
+            add("repository", directory.to_owned());
+        }
         let what = if self.global.no_cache { "temporary files" } else { "cache" };
         add(what, scratch.to_owned());
         if let Ok(paths) = &self.paths {

@@ -1,6 +1,6 @@
 //! Outcomes as people read them.
 
-use alidade_model::{Bytes, Consistency, Counts, Omissions, Outcome, Status, Verb};
+use alidade_model::{Bytes, Consistency, Counts, Omissions, Outcome, Status, Traffic, Verb};
 
 use crate::app::App;
 use crate::exit::Code;
@@ -64,6 +64,7 @@ impl App {
             rows.push(("consistency", consistency_text(level).to_owned()));
         }
         rows.extend(check_rows(outcome));
+        rows.extend(outcome.traffic.as_ref().map(|traffic| ("requests", traffic_text(traffic))));
         rows.extend(labelled("left out", excluded_lines(outcome)));
         rows.extend(labelled("omissions", omission_lines(&outcome.omissions)));
         rows.extend(labelled("note", outcome.notes.iter().map(|note| safe_line(note)).collect()));
@@ -145,6 +146,17 @@ fn compared(outcome: &Outcome) -> String {
 /// The first digits of a file's id, enough to name it.
 pub(crate) fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
+}
+
+fn traffic_text(traffic: &Traffic) -> String {
+    let kinds: Vec<String> = traffic
+        .requests
+        .iter()
+        .map(|(kind, count)| format!("{} {kind}", grouped(*count)))
+        .collect();
+    let (sent, received) = (human(traffic.sent), human(traffic.received));
+    let kinds = if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") };
+    format!("{kinds}; {sent} sent, {received} received")
 }
 
 fn byte_text(verb: Verb, bytes: &Bytes) -> String {

@@ -1,31 +1,51 @@
 //! Where the repository is.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::str::FromStr;
+
+use alidade_stores::Location;
 
 use crate::environment::{Environment, Variable};
 use crate::failure::{Failure, Result};
 use crate::paths::{Paths, absolute};
 
+/// Prefixes that name stores over a network.
+const REMOTE: [&str; 3] = ["s3:", "azure:", "gs:"];
 /// Prefixes that name stores other programs of this format know, and this one does not yet.
-const REMOTE: [&str; 8] = ["s3:", "sftp:", "rest:", "azure:", "gs:", "b2:", "swift:", "rclone:"];
+const UNKNOWN: [&str; 5] = ["sftp:", "rest:", "b2:", "swift:", "rclone:"];
 
 /// Where the repository is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// The directory, absolute.
-    pub path: PathBuf,
+    /// The place; a directory is absolute.
+    pub location: Location,
     /// True for the embedded default: its key lies in a file of ours.
     pub is_default: bool,
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.location.fmt(f)
+    }
+}
+
 impl Place {
+    /// The directory, where it is one.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match &self.location {
+            Location::Local(path) => Some(path),
+            _ => None,
+        }
+    }
+
     /// Decides: the option, then `ALIDADE_REPOSITORY`, then, where asked for, `RESTIC_REPOSITORY`,
     /// then the embedded default.
     ///
     /// # Errors
-    /// When the place named is not a directory of this machine, or there is no home for the default.
+    /// When the text names no place, or there is no home for the default.
     pub(crate) fn choose(
         option: Option<&OsString>,
         environment: &Environment,
@@ -38,14 +58,22 @@ impl Place {
             option.map(OsString::as_os_str).or(environment.get(Variable::Repository)).or(foreign);
         let default = paths.clone().map(|paths| paths.repository());
         let Some(named) = named else {
-            return Ok(Self { path: default?, is_default: true });
+            return Ok(Self { location: Location::Local(default?), is_default: true });
         };
         let bytes = named.as_bytes();
-        if let Some(kind) = REMOTE.iter().find(|prefix| bytes.starts_with(prefix.as_bytes())) {
-            return Err(Failure::usage(format!(
-                "`{kind}` repositories are not supported; name a directory"
-            ))
-            .hint(format!("if it is a directory of that name: `-r ./{kind}…`")));
+        let begins = |prefixes: &[&'static str]| {
+            prefixes.iter().find(|prefix| bytes.starts_with(prefix.as_bytes())).copied()
+        };
+        if let Some(kind) = begins(&REMOTE) {
+            let location = Location::from_str(&named.to_string_lossy()).map_err(|error| {
+                Failure::usage(error.to_string())
+                    .hint(format!("if it is a directory of that name: `-r ./{kind}…`"))
+            })?;
+            return Ok(Self { location, is_default: false });
+        }
+        if let Some(kind) = begins(&UNKNOWN) {
+            return Err(Failure::usage(format!("`{kind}` repositories are not supported"))
+                .hint(format!("if it is a directory of that name: `-r ./{kind}…`")));
         }
         let path = bytes.strip_prefix(b"local:").unwrap_or(bytes);
         if path.is_empty() {
@@ -53,7 +81,7 @@ impl Place {
         }
         let path = absolute(directory, Path::new(std::ffi::OsStr::from_bytes(path)));
         let is_default = default.is_ok_and(|default| default == path);
-        Ok(Self { path, is_default })
+        Ok(Self { location: Location::Local(path), is_default })
     }
 }
 
@@ -74,12 +102,12 @@ mod tests {
     fn the_option_wins_then_our_variable_then_restics_then_the_default() {
         let set =
             [("ALIDADE_REPOSITORY", "ours"), ("RESTIC_REPOSITORY", "/theirs"), ("HOME", "/h")];
-        let path = |place: Result<Place>| place.unwrap().path.display().to_string();
+        let path = |place: Result<Place>| place.unwrap().to_string();
         assert_eq!(path(chosen(Some("x"), true, &set)), "/work/x");
         assert_eq!(path(chosen(None, true, &set)), "/work/ours");
         assert_eq!(path(chosen(None, true, &set[1..])), "/theirs");
         let default = chosen(None, false, &set[1..]).unwrap();
-        assert_eq!(default.path, Path::new("/h/.local/share/alidade/repository"));
+        assert_eq!(default.directory(), Some(Path::new("/h/.local/share/alidade/repository")));
         assert!(default.is_default);
     }
 
@@ -92,8 +120,19 @@ mod tests {
     }
 
     #[test]
-    fn places_that_are_no_directories_are_refused() {
-        for bad in ["s3:host/bucket", "rest:http://host/", "local:"] {
+    fn a_bucket_is_a_place() {
+        let place =
+            chosen(Some("s3:http://host:9000/bucket/a/"), false, &[("HOME", "/h")]).unwrap();
+        assert_eq!(
+            (place.to_string().as_str(), place.directory()),
+            ("s3:http://host:9000/bucket/a", None)
+        );
+        assert!(!place.is_default);
+    }
+
+    #[test]
+    fn what_names_no_place_is_refused() {
+        for bad in ["s3:host", "azure:box", "rest:http://host/", "local:"] {
             assert_eq!(
                 chosen(Some(bad), false, &[]).unwrap_err().code,
                 crate::Code::Usage,

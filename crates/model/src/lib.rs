@@ -28,7 +28,7 @@ pub use id::{
 pub use info::{Component, ContentName, EntityInfo, Shape};
 pub use omission::{Omission, OmissionKind, Omissions};
 pub use origin::Origin;
-pub use outcome::{Bytes, Checks, Consistency, Counts, Exclusions, Outcome, Status, Verb};
+pub use outcome::{Bytes, Checks, Consistency, Counts, Exclusions, Outcome, Status, Traffic, Verb};
 pub use pattern::{Pattern, PatternError, Patterns};
 pub use sabotage::Sabotage;
 pub use selection::{Rule, Selection};

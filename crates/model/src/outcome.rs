@@ -159,6 +159,17 @@ pub struct Checks {
     pub read_back: u64,
 }
 
+/// What went over a wire to a store and back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Requests by kind, such as `get` and `list`; each attempt counts.
+    pub requests: BTreeMap<String, u64>,
+    /// Bytes of content that were sent.
+    pub sent: u64,
+    /// Bytes of content that were received.
+    pub received: u64,
+}
+
 /// How many entries each exclusion rule left out; what lies below an excluded directory is not counted.
 pub type Exclusions = BTreeMap<String, u64>;
 
@@ -193,6 +204,8 @@ pub struct Outcome {
     pub consistency: Option<Consistency>,
     /// What was checked.
     pub checks: Checks,
+    /// What went to the store and back, where that is a wire; known when the run has ended.
+    pub traffic: Option<Traffic>,
     /// What a reader should know and what takes nothing away from the copy, one sentence each.
     pub notes: Vec<String>,
     /// When the run began.

@@ -143,8 +143,9 @@ impl Engine {
             made: self.cx().now(),
         };
         if survey {
-            let reading = self.read(live.as_ref(), &plan).await?;
-            plan.survey = Some(self.survey(reading, &plan)?);
+            let indexed = self.index()?;
+            let reading = self.read(live.as_ref(), &plan, &indexed).await?;
+            plan.survey = Some(self.survey(reading, &plan, &indexed)?);
         }
         Ok(plan)
     }
@@ -164,7 +165,7 @@ impl Engine {
             return Err(Error::Usage("protect needs a lock".to_owned()));
         };
         let indexed = self.index()?;
-        let reading = self.read(live.as_ref(), plan).await?;
+        let reading = self.read(live.as_ref(), plan, &indexed).await?;
         let writer = Writer::new(Arc::clone(&indexed), &lock, self.writer_options(&plan.options))?;
         let stored = Storing { engine: self, plan, indexed: &indexed, writer: &writer, started };
         let outcome = match stored.run(reading) {
@@ -180,17 +181,19 @@ impl Engine {
                 });
             }
         };
-        let outcome = self.released(lock, outcome)?;
+        let outcome = self.ended(Some(lock), outcome);
         self.record_protect(&outcome, plan)?;
-        Ok(outcome)
+        // With what recording it asked for.
+        Ok(Outcome { traffic: self.parts.repository.store().traffic(), ..outcome })
     }
 
     /// Lets go of a lock after a success; that it could not is worth a note, not a failure.
-    pub(crate) fn released(&self, lock: Lock, mut outcome: Outcome) -> Result<Outcome> {
-        if let Err(error) = lock.release() {
+    pub(crate) fn ended(&self, lock: Option<Lock>, mut outcome: Outcome) -> Outcome {
+        if let Some(Err(error)) = lock.map(Lock::release) {
             outcome.notes.push(format!("the lock could not be removed: {error}"));
         }
-        Ok(outcome)
+        outcome.traffic = self.parts.repository.store().traffic();
+        outcome
     }
 
     /// The snapshot to compare with.
@@ -218,9 +221,16 @@ impl Engine {
     }
 
     /// Opens the entity's content, for what changed since the parent where its type can say that.
-    async fn read(&self, live: &dyn ProtectedEntity, plan: &ProtectPlan) -> Result<Reading> {
+    async fn read(
+        &self,
+        live: &dyn ProtectedEntity,
+        plan: &ProtectPlan,
+        indexed: &Arc<Indexed>,
+    ) -> Result<Reading> {
         let base = match &plan.parent {
-            Some(parent) => StoredEntity::new(parent.clone(), self.index()?).base(self.cx())?,
+            Some(parent) => {
+                StoredEntity::new(parent.clone(), Arc::clone(indexed)).base(self.cx())?
+            }
             None => None,
         };
         let how = ReadOptions {
@@ -263,7 +273,12 @@ impl Engine {
     }
 
     /// Walks a source and counts, comparing with the parent, reading no content.
-    fn survey(&self, reading: Reading, plan: &ProtectPlan) -> Result<Survey> {
+    fn survey(
+        &self,
+        reading: Reading,
+        plan: &ProtectPlan,
+        indexed: &Arc<Indexed>,
+    ) -> Result<Survey> {
         let counts = Counts { files: 1, ..Counts::default() };
         match &reading.source {
             Source::Tree(_) => {}
@@ -274,8 +289,7 @@ impl Engine {
             // Nobody knows before it was read.
             Source::Stream(_) => return Ok(Survey { counts, ..Survey::default() }),
         }
-        let indexed = self.index()?;
-        let base = self.base(&indexed, plan.parent.as_ref())?;
+        let base = self.base(indexed, plan.parent.as_ref())?;
         let mut survey =
             Surveyor { cx: self.cx(), base, open: Vec::new(), next: 0, survey: Survey::default() };
         let mut source = StoredForm::of(&plan.entity, reading.source, &reading.basis).source;
@@ -461,6 +475,7 @@ impl Storing<'_> {
             excluded: ending.excluded,
             consistency: Some(consistency),
             checks: copied.sink.checks,
+            traffic: None,
             notes: copied.sink.notes,
             started: self.started,
             ended: self.engine.cx().now(),

@@ -2,7 +2,7 @@
 
 use alidade_model::{
     Bytes, Checks, Consistency, Counts, Digest, Exclusions, Omission, OmissionKind, Omissions,
-    Outcome, Status, Time, Verb, decode_object, encode_object,
+    Outcome, Status, Time, Traffic, Verb, decode_object, encode_object,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,9 @@ pub struct OutcomeDoc {
     /// What was checked.
     #[serde(with = "ChecksFields")]
     pub checks: Checks,
+    /// What went to the store and back, where that is a wire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficDoc>,
     /// Sentences that take nothing away from the copy.
     pub notes: Vec<String>,
     /// RFC 3339, UTC.
@@ -98,6 +101,19 @@ struct ChecksFields {
     new_blobs: u64,
     verified: u64,
     read_back: u64,
+}
+
+/// What went over a wire to a store and back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficDoc(#[serde(with = "TrafficFields")] pub Traffic);
+
+/// The names under which the fields of [`Traffic`] are written and read.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Traffic")]
+struct TrafficFields {
+    requests: std::collections::BTreeMap<String, u64>,
+    sent: u64,
+    received: u64,
 }
 
 /// Omissions: all counted, the first thousand named.
@@ -175,6 +191,7 @@ impl From<&Outcome> for OutcomeDoc {
             excluded: outcome.excluded.clone(),
             consistency: outcome.consistency.map(|level| level.word().to_owned()),
             checks: outcome.checks,
+            traffic: outcome.traffic.clone().map(TrafficDoc),
             notes: outcome.notes.clone(),
             started: timestamp(outcome.started),
             ended: timestamp(outcome.ended),
@@ -220,6 +237,7 @@ impl OutcomeDoc {
             excluded: self.excluded.clone(),
             consistency,
             checks: self.checks,
+            traffic: self.traffic.clone().map(|traffic| traffic.0),
             notes: self.notes.clone(),
             started: time_of(self.started),
             ended: time_of(self.ended),
@@ -334,6 +352,11 @@ mod tests {
             excluded: [("exclude *.o".to_owned(), 4)].into(),
             consistency: Some(Consistency::PerFile),
             checks: Checks { self_checked: 2, new_blobs: 2, ..Checks::default() },
+            traffic: Some(Traffic {
+                requests: [("put".to_owned(), 3)].into(),
+                sent: 9,
+                received: 0,
+            }),
             notes: vec!["a".to_owned()],
             started: Time::new(1, 2),
             ended: Time::new(3, 4),

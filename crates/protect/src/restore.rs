@@ -198,6 +198,7 @@ impl Engine {
             excluded: restored.excluded,
             consistency: None,
             checks: restored.checks,
+            traffic: None,
             notes: restored.notes,
             started,
             ended: cx.now(),
@@ -212,10 +213,7 @@ impl Engine {
         }
         self.compare_digest(&stored, &planned, &mut outcome)?;
         self.prove(lock.as_ref(), Some(&planned.from), &mut outcome)?;
-        match lock {
-            Some(lock) => self.released(lock, outcome),
-            None => Ok(outcome),
-        }
+        Ok(self.ended(lock, outcome))
     }
 
     fn restore_tree(

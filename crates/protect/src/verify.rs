@@ -54,6 +54,7 @@ impl Engine {
             excluded: alidade_model::Exclusions::new(),
             consistency: None,
             checks: Checks { verified: summary.blobs_read, ..Checks::default() },
+            traffic: None,
             notes: findings,
             started,
             ended: cx.now(),
@@ -64,9 +65,6 @@ impl Engine {
         } else {
             self.record_run(&outcome)?;
         }
-        if let Some(lock) = lock {
-            outcome = self.released(lock, outcome)?;
-        }
-        Ok(CheckOutcome { outcome, summary })
+        Ok(CheckOutcome { outcome: self.ended(lock, outcome), summary })
     }
 }

@@ -276,10 +276,17 @@ impl Indexed {
         let first = self.index.read().find(kind, id);
         let first =
             first.ok_or_else(|| Error::NotFound { what: format!("{} {id}", noun(kind)) })?;
-        let error = match read(&first) {
+        let mut error = match read(&first) {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
+        if matches!(error, Error::Damaged { .. }) {
+            // It may have been damaged on the way.
+            error = match read(&first) {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+        }
         let others = self.index.read().copies_of(kind, id);
         for copy in others.iter().filter(|copy| copy.ordinal != first.ordinal) {
             if let Ok(done) = read(copy) {

@@ -90,7 +90,15 @@ impl Repository {
             }
             Err(error) => return Err(error),
         };
-        let (key_id, master, json) = keys::search(cx, &*store, password, &sealed)?;
+        let found = match keys::search(cx, &*store, password, &sealed) {
+            Ok(found) => found,
+            Err(error) => match read_config(&*store)? {
+                // One of the two was damaged on the way.
+                other if other != sealed => keys::search(cx, &*store, password, &other)?,
+                _ => return Err(error),
+            },
+        };
+        let (key_id, master, json) = found;
         let config = Config::decode_at(&json, &store.location())?;
         let files = Arc::new(Files::new(store, master, config.version > 1));
         Ok(Arc::new(Self { files, config, key_id }))

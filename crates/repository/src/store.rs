@@ -5,6 +5,8 @@ mod local;
 use std::fmt;
 use std::io::Read;
 
+use alidade_model::Traffic;
+
 use crate::Result;
 
 pub use local::LocalStore;
@@ -128,4 +130,9 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When it is there and cannot be removed.
     fn remove(&self, kind: FileKind, name: &str) -> Result<()>;
+
+    /// What went over the wire since the store was opened; `None` where there is none.
+    fn traffic(&self) -> Option<Traffic> {
+        None
+    }
 }

@@ -3,13 +3,16 @@
 //! It knows the sockets and the seam to the store, and panics when they are used against their order.
 //! Start at [`TestCx`] for time and chance, at [`plug`] for Protected Entities, at [`store`] for
 //! stores that fail, at [`Lab`] for a whole engine on one of them, at [`tree`] for file trees, at
-//! [`peer`] for other programs.
+//! [`peer`] for other programs, at [`server`] for stores over a network, at [`proxy`] for networks that
+//! fail.
 
 mod cx;
 mod peer;
 
 pub mod lab;
 pub mod plug;
+pub mod proxy;
+pub mod server;
 pub mod store;
 pub mod tree;
 

@@ -16,7 +16,9 @@ enum Floor {
 }
 
 /// The engines that may use another engine: who, and which.
-const ENGINE_EDGES: &[(&str, &str)] = &[("protect", "repository"), ("protect", "catalog")];
+/// `stores` fills the seam below `repository`.
+const ENGINE_EDGES: &[(&str, &str)] =
+    &[("protect", "repository"), ("protect", "catalog"), ("stores", "repository")];
 
 impl Floor {
     fn from_word(word: &str) -> Option<Self> {

@@ -4,10 +4,12 @@
 
 mod bad_input;
 mod beside;
+mod bucket;
 mod cache;
 mod chosen;
 mod disk;
 mod json;
+mod network;
 mod prompt;
 mod schema;
 mod stream;

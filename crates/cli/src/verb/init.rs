@@ -1,8 +1,6 @@
 //! `alidade init`: its options, and what it prints.
 
-use std::sync::Arc;
-
-use alidade_repository::{Error as RepositoryError, LocalStore, Store};
+use alidade_repository::Error as RepositoryError;
 use clap::Args;
 use serde::Serialize;
 
@@ -33,7 +31,7 @@ struct Doc {
 impl Init {
     pub(crate) fn run(&self, app: &App) -> Result<Code> {
         let place = app.place()?;
-        let store: Arc<dyn Store> = Arc::new(LocalStore::new(&place.path));
+        let store = app.store(&place)?;
         if app.exists(&*store)? {
             let location = store.location();
             return Err(app.explain_repository(&RepositoryError::Exists { location }));
@@ -42,7 +40,7 @@ impl Init {
         let generated = source.is_none() && place.is_default;
         let key_file = generated.then(|| app.key_file()).transpose()?;
         let mut doc = Doc {
-            repository: place.path.display().to_string(),
+            repository: place.to_string(),
             id: None,
             key_file: key_file.map(|file| file.path().display().to_string()),
             plan: self.plan,

@@ -150,7 +150,7 @@ impl Protect {
         let options = self.options(app, &entity)?;
         self.must_exist(app, &entity)?;
         if self.plan && app.would_make_default()? {
-            let place = app.place()?.path.display().to_string();
+            let place = app.place()?.to_string();
             app.out
                 .note(&format!("the first backup would make the repository {place} and its key"))?;
             let plan = async |opened| self.plan(app, opened, &entity, &options).await;
@@ -312,7 +312,7 @@ impl Protect {
                 plan: true,
                 entity: plan.entity.to_string(),
                 host: plan.host.to_string(),
-                repository: opened.place.path.display().to_string(),
+                repository: opened.place.to_string(),
                 run: plan.run.to_string(),
                 parent: plan.parent.as_ref().map(|parent| parent.file.to_string()),
                 rules: selection.rules.iter().map(Rule::name).collect(),
@@ -340,7 +340,7 @@ impl Protect {
     fn plan_text(&self, app: &App, opened: &Opened, plan: &ProtectPlan) -> Vec<String> {
         let mut rows: Vec<Row> = vec![
             ("host", plan.host.to_string()),
-            ("repository", safe(opened.place.path.as_os_str().as_bytes())),
+            ("repository", safe(opened.place.to_string().as_bytes())),
             ("compare with", parent_text(app, plan)),
         ];
         let selection = &plan.options.selection;

@@ -79,7 +79,7 @@ impl Runs {
             ..RunFilter::default()
         };
         if app.global.repository.is_some() {
-            let place = app.place()?.path.display().to_string();
+            let place = app.place()?.to_string();
             let known = catalog.repositories().map_err(|error| app.explain_catalog(&error))?;
             match known.into_iter().rev().find(|row| row.location == place) {
                 Some(row) => filter.repository = Some(row.id),

@@ -114,6 +114,7 @@ impl PackReader<'_> {
                 let decompressor = alone.get_or_insert(Decompressor::new().map_err(no_zstd)?);
                 let read = self.read_streamed(decompressor, &mut reading);
                 told(read, &mut reading.whys)?;
+                let reading = self.twice(reading, &mut alone)?;
                 if !tell(reading.into_told()) {
                     return Ok(());
                 }
@@ -123,11 +124,29 @@ impl PackReader<'_> {
                 return Ok(());
             }
             for reading in lanes.step()? {
+                let reading = self.twice(reading, &mut alone)?;
                 if !tell(reading.into_told()) {
                     return Ok(());
                 }
             }
         }
+    }
+
+    /// Reads a pack once more in which something is wrong: it may have been damaged on the way.
+    fn twice(self, found: Reading, alone: &mut Option<Decompressor<'static>>) -> Result<Reading> {
+        if found.whys.is_empty() {
+            return Ok(found);
+        }
+        let Reading { pack, len, blobs, .. } = found;
+        let mut again = Reading { pack, len, blobs, whole: 0, whys: Vec::new() };
+        if alone.is_none() {
+            *alone = Some(Decompressor::new().map_err(no_zstd)?);
+        }
+        if let Some(decompressor) = alone {
+            let read = self.read_streamed(decompressor, &mut again);
+            told(read, &mut again.whys)?;
+        }
+        Ok(again)
     }
 
     /// What the index says of a pack that is there.

@@ -1,0 +1,463 @@
+//! A store in a bucket.
+
+use std::io::{self, ErrorKind, Read};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alidade_entity::Cancel;
+use alidade_model::Traffic;
+use alidade_repository::{Body, Error, FileKind, Result, Store};
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::client::{HttpError, HttpErrorKind};
+use object_store::path::Path;
+use object_store::{
+    Error as ClientError, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
+    PutPayload,
+};
+use tokio::runtime::{Handle, Runtime};
+use tokio::task::unconstrained;
+
+use crate::open::OpenError;
+use crate::pending::Pending;
+use crate::settings::Settings;
+use crate::traffic::Meter;
+
+/// What is larger is sent in parts of [`PART`].
+const LARGE: u64 = 64 << 20;
+const PART: usize = 16 << 20;
+/// How often a request looks whether the run was told to stop.
+const TICK: Duration = Duration::from_millis(50);
+/// What a request that begins after that may take: locks are removed then.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A repository in a bucket, in restic's layout.
+///
+/// Packs are sent while their caller goes on, some at a time; [`Store::flush`] waits for them. What is put is
+/// put only where nothing is (`If-None-Match`), as far as the server knows that.
+pub(crate) struct Remote {
+    client: Arc<dyn ObjectStore>,
+    location: String,
+    prefix: String,
+    meter: Arc<Meter>,
+    cancel: Cancel,
+    pending: Pending,
+    /// Where what is pending runs.
+    runtime: Background,
+}
+
+/// A runtime that ends without being waited for: whoever drops it may be inside another one.
+#[derive(Debug)]
+struct Background(Option<Runtime>);
+
+impl Background {
+    fn handle(&self) -> &Handle {
+        self.0.as_ref().expect("it is there until it is dropped").handle()
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Remote {
+    pub(crate) fn new(
+        client: Arc<dyn ObjectStore>,
+        (location, prefix): (String, String),
+        meter: Arc<Meter>,
+        settings: &Settings,
+    ) -> std::result::Result<Self, OpenError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("store")
+            .enable_all()
+            .build()
+            .map_err(OpenError::Threads)?;
+        Ok(Self {
+            client,
+            location,
+            prefix,
+            meter,
+            cancel: settings.cancel.clone(),
+            pending: Pending::new(settings.uploads),
+            runtime: Background(Some(runtime)),
+        })
+    }
+
+    /// Waits for a request, or until the run is told to stop.
+    fn wait<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let _inside = self.runtime.handle().enter();
+        // Unconstrained: a budget that is used up would be given again by a runtime that this thread may be
+        // inside of, and that does nothing while this waits.
+        pollster::block_on(unconstrained(async {
+            match select(pin!(request), pin!(told_to_stop(&self.cancel))).await {
+                Either::Left((done, _)) => done,
+                Either::Right(((), _)) => Err(Error::Cancelled),
+            }
+        }))
+    }
+
+    fn path(&self, kind: FileKind, name: &str) -> Result<Path> {
+        let is_hash = name.len() == 64
+            && name.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        let is_name = if kind == FileKind::Config { name == "config" } else { is_hash };
+        if !is_name {
+            return Err(missing(kind, name));
+        }
+        let below = match kind {
+            FileKind::Config => name.to_owned(),
+            FileKind::Pack => format!("data/{}/{name}", &name[..2]),
+            _ => format!("{}/{name}", directory(kind)),
+        };
+        Ok(self.placed(&below))
+    }
+
+    fn placed(&self, below: &str) -> Path {
+        if self.prefix.is_empty() {
+            Path::from(below)
+        } else {
+            Path::from(format!("{}/{below}", self.prefix))
+        }
+    }
+
+    /// What is on its way is there, as far as anybody asks here.
+    fn settled(&self, kind: FileKind) -> Result<()> {
+        if kind == FileKind::Pack { self.wait(self.pending.settle()) } else { Ok(()) }
+    }
+
+    /// The same of one file.
+    fn settled_one(&self, kind: FileKind, name: &str) -> Result<()> {
+        if kind == FileKind::Pack { self.wait(self.pending.settle_one(name)) } else { Ok(()) }
+    }
+
+    /// Puts what fits one request. A pack is copied once there is room for it, and sent meanwhile.
+    fn put_whole(
+        &self,
+        kind: FileKind,
+        name: &str,
+        path: Path,
+        bytes: impl FnOnce() -> Result<Bytes>,
+    ) -> Result<()> {
+        if kind != FileKind::Pack {
+            let bytes = bytes()?;
+            return self.wait(put_new(&*self.client, kind, name, &path, bytes));
+        }
+        let room = self.wait(self.pending.room())?;
+        let (client, own, bytes) = (Arc::clone(&self.client), name.to_owned(), bytes()?);
+        let upload = async move { put_new(&*client, kind, &own, &path, bytes).await };
+        self.pending.begin(self.runtime.handle(), name.to_owned(), room, upload);
+        Ok(())
+    }
+
+    fn put_parts(
+        &self,
+        kind: FileKind,
+        name: &str,
+        path: &Path,
+        (reader, len): (&mut dyn Read, u64),
+    ) -> Result<()> {
+        // There is no request that ends a long upload only where nothing is.
+        if self.wait(async { head(&*self.client, kind, name, path).await.map(Some) }).is_ok() {
+            return Ok(());
+        }
+        let failed = |error| failed("store", kind, name, error);
+        let begin = async { self.client.put_multipart(path).await.map_err(failed) };
+        let mut upload = self.wait(begin)?;
+        let sent = self.send_parts(&mut *upload, kind, name, (reader, len));
+        let mut ended = sent
+            .and_then(|()| self.wait(async { upload.complete().await.map(drop).map_err(failed) }));
+        if ended.is_err() && self.len(kind, name).is_ok_and(|there| there == len) {
+            // It was complete; the answer that said so was lost.
+            ended = Ok(());
+        }
+        if ended.is_err() {
+            // What is there of it costs money until it is told that it will not come.
+            drop(self.wait(async { upload.abort().await.map_err(failed) }));
+        }
+        ended
+    }
+
+    fn send_parts(
+        &self,
+        upload: &mut dyn MultipartUpload,
+        kind: FileKind,
+        name: &str,
+        (reader, len): (&mut dyn Read, u64),
+    ) -> Result<()> {
+        let mut left = len;
+        while left > 0 {
+            let part = usize::try_from(left).map_or(PART, |left| left.min(PART));
+            let bytes = read_exactly(kind, name, reader, part)?;
+            let sending = upload.put_part(PutPayload::from(bytes));
+            self.wait(async { sending.await.map_err(|error| failed("store", kind, name, error)) })?;
+            left -= part as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Returns when the run was told to stop: at once when that happens meanwhile, after a while when it had
+/// happened before, so that what must be cleaned up is.
+async fn told_to_stop(cancel: &Cancel) {
+    if cancel.is_cancelled() {
+        return tokio::time::sleep(GRACE).await;
+    }
+    while !cancel.is_cancelled() {
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Puts a file where nothing is.
+async fn put_new(
+    client: &dyn ObjectStore,
+    kind: FileKind,
+    name: &str,
+    path: &Path,
+    bytes: Bytes,
+) -> Result<()> {
+    let payload = PutPayload::from(bytes.clone());
+    let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+    match client.put_opts(path, payload, options).await {
+        Ok(_) => Ok(()),
+        Err(ClientError::AlreadyExists { .. } | ClientError::Precondition { .. }) => {
+            there_already(client, kind, name, (path, &bytes)).await
+        }
+        Err(ClientError::NotImplemented { .. } | ClientError::NotSupported { .. }) => {
+            put_unless_there(client, kind, name, (path, bytes)).await
+        }
+        Err(error) => Err(failed("store", kind, name, error)),
+    }
+}
+
+/// For servers that put nothing on a condition.
+async fn put_unless_there(
+    client: &dyn ObjectStore,
+    kind: FileKind,
+    name: &str,
+    (path, bytes): (&Path, Bytes),
+) -> Result<()> {
+    match head(client, kind, name, path).await {
+        Ok(_) => there_already(client, kind, name, (path, &bytes)).await,
+        Err(Error::NotFound { .. }) => {
+            let put = client.put(path, PutPayload::from(bytes)).await;
+            put.map(drop).map_err(|error| failed("store", kind, name, error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Something of that name is there: for a content hash the same, for the configuration perhaps our own,
+/// the answer to which was lost.
+async fn there_already(
+    client: &dyn ObjectStore,
+    kind: FileKind,
+    name: &str,
+    (path, bytes): (&Path, &Bytes),
+) -> Result<()> {
+    if kind != FileKind::Config {
+        return Ok(());
+    }
+    let found = async { client.get(path).await?.bytes().await }.await;
+    let found = found.map_err(|error| failed("read", kind, name, error))?;
+    if found == *bytes { Ok(()) } else { Err(Error::Exists { location: path.to_string() }) }
+}
+
+/// The length of a file.
+async fn head(client: &dyn ObjectStore, kind: FileKind, name: &str, path: &Path) -> Result<u64> {
+    match client.head(path).await {
+        Ok(found) => Ok(found.size),
+        Err(ClientError::NotFound { .. }) => Err(missing(kind, name)),
+        // An answer to this question has no room for a reason; one to another has.
+        Err(refused @ ClientError::PermissionDenied { .. }) => {
+            let why = client.get(path).await.err().unwrap_or(refused);
+            Err(failed("look at", kind, name, why))
+        }
+        Err(error) => Err(failed("look at", kind, name, error)),
+    }
+}
+
+async fn read_range(
+    client: &dyn ObjectStore,
+    kind: FileKind,
+    name: &str,
+    (path, at): (&Path, u64),
+    buf: &mut [u8],
+) -> Result<()> {
+    let end = at.checked_add(buf.len() as u64);
+    let short = || Error::damaged_file(kind, name, "it ends before what is asked of it");
+    let Some(end) = end else { return Err(short()) };
+    if buf.is_empty() {
+        return if head(client, kind, name, path).await? < at { Err(short()) } else { Ok(()) };
+    }
+    match client.get_range(path, at..end).await {
+        Ok(bytes) if bytes.len() == buf.len() => {
+            buf.copy_from_slice(&bytes);
+            Ok(())
+        }
+        Ok(_) => Err(short()),
+        Err(ClientError::NotFound { .. }) => Err(missing(kind, name)),
+        // A range beyond the end is refused in words of each server's own.
+        Err(error) => match head(client, kind, name, path).await {
+            Ok(len) if len < end => Err(short()),
+            Ok(_) => Err(failed("read", kind, name, error)),
+            Err(error) => Err(error),
+        },
+    }
+}
+
+impl Store for Remote {
+    fn location(&self) -> String {
+        self.location.clone()
+    }
+
+    fn create(&self) -> Result<()> {
+        match self.len(FileKind::Config, "config") {
+            Ok(_) => Err(Error::Exists { location: self.location() }),
+            Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn put(&self, kind: FileKind, name: &str, body: Body<'_>) -> Result<()> {
+        let path = self.path(kind, name)?;
+        let put = match body {
+            Body::Bytes(mut bytes) if bytes.len() as u64 > LARGE => {
+                let len = bytes.len() as u64;
+                self.put_parts(kind, name, &path, (&mut bytes, len))
+            }
+            Body::Bytes(bytes) => {
+                self.put_whole(kind, name, path, || Ok(Bytes::copy_from_slice(bytes)))
+            }
+            Body::Reader { reader, len } if len > LARGE => {
+                self.put_parts(kind, name, &path, (reader, len))
+            }
+            Body::Reader { reader, len } => {
+                let len = usize::try_from(len).map_err(|_too_long| missing(kind, name))?;
+                self.put_whole(kind, name, path, || read_exactly(kind, name, reader, len))
+            }
+        };
+        put.map_err(|error| match error {
+            Error::Exists { .. } => Error::Exists { location: self.location() },
+            error => error,
+        })
+    }
+
+    fn flush(&self, kind: FileKind) -> Result<()> {
+        self.settled(kind)
+    }
+
+    fn read_at(&self, kind: FileKind, name: &str, at: u64, buf: &mut [u8]) -> Result<()> {
+        let path = self.path(kind, name)?;
+        self.settled_one(kind, name)?;
+        self.wait(read_range(&*self.client, kind, name, (&path, at), buf))
+    }
+
+    fn len(&self, kind: FileKind, name: &str) -> Result<u64> {
+        let path = self.path(kind, name)?;
+        self.settled_one(kind, name)?;
+        self.wait(head(&*self.client, kind, name, &path))
+    }
+
+    fn list(&self, kind: FileKind, each: &mut dyn FnMut(&str, u64) -> Result<()>) -> Result<()> {
+        self.settled(kind)?;
+        if kind == FileKind::Config {
+            return match self.len(kind, "config") {
+                Ok(len) => each("config", len),
+                Err(Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(error),
+            };
+        }
+        let place = self.placed(directory(kind));
+        let mut pages = self.client.list(Some(&place)).try_chunks(1000);
+        while let Some(page) = self.wait(async { Ok(pages.next().await) })? {
+            let page = page.map_err(|error| {
+                Error::store(format!("list the {kind} files"), io_error(error.1))
+            })?;
+            for found in page {
+                let name = found.location.filename().unwrap_or_default();
+                if self.path(kind, name).is_ok_and(|path| path == found.location) {
+                    each(name, found.size)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&self, kind: FileKind, name: &str) -> Result<()> {
+        let path = self.path(kind, name)?;
+        self.settled_one(kind, name)?;
+        self.wait(async {
+            match self.client.delete(&path).await {
+                Ok(()) | Err(ClientError::NotFound { .. }) => Ok(()),
+                Err(error) => Err(failed("remove", kind, name, error)),
+            }
+        })
+    }
+
+    fn traffic(&self) -> Option<Traffic> {
+        Some(self.meter.traffic())
+    }
+}
+
+/// The directory of a kind's files, as restic calls it.
+fn directory(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::Config => "",
+        FileKind::Key => "keys",
+        FileKind::Pack => "data",
+        FileKind::Index => "index",
+        FileKind::Snapshot => "snapshots",
+        FileKind::Lock => "locks",
+    }
+}
+
+fn read_exactly(kind: FileKind, name: &str, reader: &mut dyn Read, len: usize) -> Result<Bytes> {
+    let mut bytes = vec![0; len];
+    let read = reader.read_exact(&mut bytes);
+    read.map_err(|error| {
+        Error::store(format!("read what is to be stored as {kind} {name}"), error)
+    })?;
+    Ok(bytes.into())
+}
+
+fn missing(kind: FileKind, name: &str) -> Error {
+    Error::NotFound { what: format!("{kind} {name}") }
+}
+
+fn failed(verb: &str, kind: FileKind, name: &str, error: ClientError) -> Error {
+    // There is only one of it.
+    let name = if kind == FileKind::Config { String::new() } else { format!(" {name}") };
+    Error::store(format!("{verb} {kind}{name}"), io_error(error))
+}
+
+/// The client's failure as the system's words know it: whether the store answered, and what.
+fn io_error(error: ClientError) -> io::Error {
+    let kind = match &error {
+        ClientError::PermissionDenied { .. } | ClientError::Unauthenticated { .. } => {
+            ErrorKind::PermissionDenied
+        }
+        error => match http_kind(error) {
+            Some(HttpErrorKind::Timeout) => ErrorKind::TimedOut,
+            Some(HttpErrorKind::Connect) => ErrorKind::NotConnected,
+            _ => ErrorKind::Other,
+        },
+    };
+    io::Error::new(kind, error)
+}
+
+fn http_kind(error: &ClientError) -> Option<HttpErrorKind> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<HttpError>() {
+            return Some(error.kind());
+        }
+        next = error.source();
+    }
+    None
+}

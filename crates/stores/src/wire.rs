@@ -1,0 +1,146 @@
+//! Requests as they go over the wire: counted, limited, and sent again until they are answered. The one layer that
+//! sends anything again.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alidade_entity::{Cancel, Cx};
+use async_trait::async_trait;
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpResponseBody, HttpService, ReqwestConnector,
+};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::traffic::{Counted, Meter, kind_of};
+
+/// The first pause before a request is sent again, and the longest; each is twice the one before, and by chance
+/// up to half of it shorter.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
+/// Machines that are no cloud's have nobody at these addresses: who asks there waits no longer.
+const NEAR: [&str; 3] = ["169.254.169.254", "169.254.170.2", "metadata.google.internal"];
+const NEAR_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Makes clients whose requests go through a meter, and are sent again for as long as there is patience.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) patience: Duration,
+}
+
+impl HttpConnector for Wire {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let inner = ReqwestConnector::default().connect(options)?;
+        let (meter, patience) = (Arc::clone(&self.meter), self.patience);
+        Ok(HttpClient::new(Patient { inner, meter, patience, cx: Cx::system(Cancel::default()) }))
+    }
+}
+
+struct Patient {
+    inner: HttpClient,
+    meter: Arc<Meter>,
+    patience: Duration,
+    /// For chance alone.
+    cx: Cx,
+}
+
+impl std::fmt::Debug for Patient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Patient").field("patience", &self.patience).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl HttpService for Patient {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let host = request.uri().host().unwrap_or_default();
+        let is_near = NEAR.contains(&host);
+        let patience = if is_near { self.patience.min(NEAR_PATIENCE) } else { self.patience };
+        let until = Instant::now() + patience;
+        let mut pause = PAUSES.0;
+        loop {
+            let answer = self.once(request.clone(), is_near.then_some(until)).await;
+            let is_over = match &answer {
+                Ok(answer) => !is_passing(answer.status().as_u16()),
+                Err(error) => is_final(error),
+            };
+            if is_over || Instant::now() + pause > until {
+                return answer;
+            }
+            sleep(self.shorter(pause)).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+}
+
+impl Patient {
+    /// Sends a request and takes in the whole answer: what breaks off in the midst of it is sent again, too.
+    /// Answers are as long as what was asked for, some MiB.
+    async fn once(
+        &self,
+        request: HttpRequest,
+        until: Option<Instant>,
+    ) -> Result<HttpResponse, HttpError> {
+        let sent = request.body().content_length() as u64;
+        let wait = self.meter.up.wait_for(sent, Instant::now());
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+        self.meter.request(kind_of(&request), sent);
+        let asking = async {
+            let (parts, body) = self.inner.execute(request).await?.into_parts();
+            let body = Counted::new(body, Arc::clone(&self.meter));
+            let whole = HttpResponseBody::new(body).bytes().await?;
+            Ok(HttpResponse::from_parts(parts, whole.into()))
+        };
+        match until {
+            None => asking.await,
+            Some(until) => timeout_at(until, asking)
+                .await
+                .unwrap_or_else(|late| Err(HttpError::new(HttpErrorKind::Timeout, late))),
+        }
+    }
+
+    /// The pause, by chance up to half of it shorter: who was refused together does not come back together.
+    fn shorter(&self, pause: Duration) -> Duration {
+        let mut chance = [0; 1];
+        match self.cx.fill(&mut chance) {
+            Ok(()) => pause - pause * u32::from(chance[0]) / 512,
+            // Without chance it is the whole pause.
+            Err(_) => pause,
+        }
+    }
+}
+
+/// True for an answer that another time may be another one.
+fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500..=599)
+}
+
+/// True for what no time mends: a server that is not the one it should be.
+fn is_final(error: &HttpError) -> bool {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if error.to_string().contains("invalid peer certificate") {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_what_the_server_says_of_itself() {
+        for (status, passes) in
+            [(200, false), (404, false), (403, false), (412, false), (429, true), (503, true)]
+        {
+            assert_eq!(is_passing(status), passes, "{status}");
+        }
+    }
+}
