@@ -154,6 +154,8 @@ pub enum Verb {
     Diff(verb::diff::Diff),
     /// Create an entity again from a snapshot
     Restore(verb::restore::Restore),
+    /// Copy snapshots into another repository
+    Copy(verb::copy::Copy),
     /// Look for damage in the repository
     Check(verb::check::Check),
     /// List the runs that this machine knows of
@@ -175,7 +177,7 @@ impl Verb {
     #[must_use]
     pub fn only_reads(&self) -> bool {
         match self {
-            Self::Init(_) | Self::Protect(_) | Self::Unlock(_) => false,
+            Self::Init(_) | Self::Protect(_) | Self::Copy(_) | Self::Unlock(_) => false,
             Self::Key(key) => key.only_reads(),
             Self::Types(_)
             | Self::List(_)
@@ -246,6 +248,7 @@ mod tests {
             ("alidade init", false),
             ("alidade protect /x", false),
             ("alidade unlock", false),
+            ("alidade copy --to /y", false),
             ("alidade key add", false),
             ("alidade key remove abcd", false),
             ("alidade key list", true),

@@ -35,6 +35,10 @@ variables! {
     Password = "ALIDADE_PASSWORD", "The repository's password.";
     PasswordFile = "ALIDADE_PASSWORD_FILE", "The file that holds the password, as --password-file.";
     PasswordCommand = "ALIDADE_PASSWORD_COMMAND", "The command that prints the password, as --password-command.";
+    ToRepository = "ALIDADE_TO_REPOSITORY", "The repository that `copy` writes into, as --to.";
+    ToPassword = "ALIDADE_TO_PASSWORD", "Its password.";
+    ToPasswordFile = "ALIDADE_TO_PASSWORD_FILE", "The file that holds it, as --to-password-file.";
+    ToPasswordCommand = "ALIDADE_TO_PASSWORD_COMMAND", "The command that prints it, as --to-password-command.";
     CacheDir = "ALIDADE_CACHE_DIR", "The directory for caches, as --cache-dir.";
     Host = "ALIDADE_HOST", "The host entities belong to, as --host.";
     Progress = "ALIDADE_PROGRESS", "How progress is shown, as --progress.";

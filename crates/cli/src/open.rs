@@ -1,5 +1,6 @@
 //! Opens the repository, and makes the embedded default where there is none.
 
+use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::DirBuilderExt;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alidade_catalog::Catalog;
+use alidade_entity::Cx;
 use alidade_model::Rule;
 use alidade_protect::{Engine, EngineParts, Locking};
 use alidade_repository::{
@@ -29,6 +31,7 @@ use crate::place::Place;
 use crate::progress::{Show, Ticker};
 use crate::run_directory::RunDirectory;
 use crate::terminal;
+use crate::text::shell_word;
 
 /// The name of the one configuration file of a repository.
 const CONFIG: &str = "config";
@@ -130,22 +133,8 @@ impl App {
     ) -> Result<Opened> {
         let show = self.show()?;
         let ticker = Ticker::start(show, Arc::clone(self.cx().clock()));
-        let scratch = self.scratch()?;
-        let parts = EngineParts {
-            cx: self.cx().watched_by(ticker.counters()),
-            registry: self.parts.registry.clone(),
-            repository,
-            catalog,
-            identity: machine::identity()?,
-            locking: self.locking(),
-            own: self.own(&place, &scratch),
-            cache: (!self.global.no_cache).then(|| scratch.clone()),
-            scratch,
-            alive: Arc::new(machine::is_alive),
-            boot: machine::boot(),
-            workers: self.parts.workers,
-            lock_expiry: self.parts.lock_expiry,
-        };
+        let cx = self.cx().watched_by(ticker.counters());
+        let parts = self.engine_parts(&place, repository, catalog, cx)?;
         let engine = Engine::new(parts).map_err(|error| self.explain(&error))?;
         for note in engine.notes() {
             self.out.note(note)?;
@@ -153,11 +142,83 @@ impl App {
         Ok(Opened { engine, ticker, place })
     }
 
+    fn engine_parts(
+        &self,
+        place: &Place,
+        repository: Arc<Repository>,
+        catalog: Arc<Catalog>,
+        cx: Cx,
+    ) -> Result<EngineParts> {
+        let scratch = self.scratch()?;
+        Ok(EngineParts {
+            cx,
+            registry: self.parts.registry.clone(),
+            repository,
+            catalog,
+            identity: machine::identity()?,
+            locking: self.locking(),
+            own: self.own(place, &scratch),
+            cache: (!self.global.no_cache).then(|| scratch.clone()),
+            scratch,
+            alive: Arc::new(machine::is_alive),
+            boot: machine::boot(),
+            workers: self.parts.workers,
+            lock_expiry: self.parts.lock_expiry,
+        })
+    }
+
+    /// The place that a verb writes into beside the one that it reads.
+    pub(crate) fn other_place(&self, option: Option<&OsString>) -> Result<Place> {
+        let environment = &self.parts.environment;
+        let variable = environment.get(Variable::ToRepository);
+        let named = option.map(OsString::as_os_str).or(variable).ok_or_else(|| {
+            Failure::usage("the other repository is not named").hint("name it: `--to PLACE`")
+        })?;
+        Place::named(named, &self.parts.directory, &self.paths)
+    }
+
+    /// Where that one's password comes from, if anybody said.
+    pub(crate) fn other_source(
+        &self,
+        command: Option<&str>,
+        file: Option<&Path>,
+    ) -> Result<Option<Source>> {
+        Source::choose_other((command, file), &self.parts.environment)
+    }
+
+    /// An engine on that one. It must be there.
+    pub(crate) fn open_other(&self, place: &Place, source: Option<Source>) -> Result<Engine> {
+        let hint = |failure: Failure| match failure.code {
+            Code::WrongPassword => {
+                failure.hint("name the right one with `--to-password-file FILE`")
+            }
+            Code::NoRepository => {
+                let init = format!("alidade -r {} init", shell_word(place.to_string().as_bytes()));
+                failure.hint(format!("make it first: `{init}`"))
+            }
+            _ => failure,
+        };
+        let repository = self.repository_by(place, Need::Write { create: false }, source);
+        let repository = repository.map_err(hint)?;
+        let catalog = self.catalog(Need::Write { create: false })?;
+        let parts = self.engine_parts(place, repository, catalog, self.cx().clone())?;
+        Engine::new(parts).map_err(|error| self.explain(&error))
+    }
+
     /// Opens the repository alone.
     pub(crate) fn repository(&self, place: &Place, need: Need) -> Result<Arc<Repository>> {
+        self.repository_by(place, need, self.source()?)
+    }
+
+    /// The same with a password from there.
+    fn repository_by(
+        &self,
+        place: &Place,
+        need: Need,
+        source: Option<Source>,
+    ) -> Result<Arc<Repository>> {
         let store = self.store(place)?;
         let create = need == Need::Write { create: true } && place.is_default;
-        let source = self.source()?;
         if create && !self.exists(&*store)? {
             let made = match &source {
                 Some(source) => {
@@ -355,7 +416,7 @@ impl App {
         let named = self.global.cache_dir.as_deref();
         let named = named.or(environment.get(Variable::CacheDir).map(Path::new));
         let directory = match named {
-            Some(path) => PathBuf::from(std::ffi::OsString::from_vec(self.absolute(path))),
+            Some(path) => PathBuf::from(OsString::from_vec(self.absolute(path))),
             None => self.paths.clone()?.cache,
         };
         DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(|error| {

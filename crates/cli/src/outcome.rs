@@ -148,7 +148,8 @@ pub(crate) fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
 }
 
-fn traffic_text(traffic: &Traffic) -> String {
+/// Requests by kind, and bytes in both directions.
+pub(crate) fn traffic_text(traffic: &Traffic) -> String {
     let kinds: Vec<String> = traffic
         .requests
         .iter()

@@ -48,9 +48,30 @@ impl Source {
         };
         let ours = (PasswordCommand, PasswordFile, Password);
         let theirs = (ResticPasswordCommand, ResticPasswordFile, ResticPassword);
-        let flags = one_of(command.map(str::to_owned), file.map(Path::to_owned), None)?;
-        let mut chosen = flags;
-        for (command, file, text) in std::iter::once(ours).chain(restic.then_some(theirs)) {
+        let places = std::iter::once(ours).chain(restic.then_some(theirs));
+        Self::first_of((command, file), environment, places)
+    }
+
+    /// The same for the repository that a verb writes into beside the one that it reads.
+    ///
+    /// # Errors
+    /// As [`Source::choose`].
+    pub(crate) fn choose_other(
+        flags: (Option<&str>, Option<&Path>),
+        environment: &Environment,
+    ) -> Result<Option<Self>> {
+        use Variable::{ToPassword, ToPasswordCommand, ToPasswordFile};
+        let place = (ToPasswordCommand, ToPasswordFile, ToPassword);
+        Self::first_of(flags, environment, std::iter::once(place))
+    }
+
+    fn first_of(
+        (command, file): (Option<&str>, Option<&Path>),
+        environment: &Environment,
+        places: impl Iterator<Item = (Variable, Variable, Variable)>,
+    ) -> Result<Option<Self>> {
+        let mut chosen = one_of(command.map(str::to_owned), file.map(Path::to_owned), None)?;
+        for (command, file, text) in places {
             if chosen.is_some() {
                 break;
             }

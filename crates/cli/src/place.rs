@@ -1,6 +1,6 @@
 //! Where the repository is.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -56,10 +56,21 @@ impl Place {
         let foreign = if restic { environment.get(Variable::ResticRepository) } else { None };
         let named =
             option.map(OsString::as_os_str).or(environment.get(Variable::Repository)).or(foreign);
+        match named {
+            Some(named) => Self::named(named, directory, paths),
+            None => {
+                let default = paths.clone()?.repository();
+                Ok(Self { location: Location::Local(default), is_default: true })
+            }
+        }
+    }
+
+    /// The place that a text names.
+    ///
+    /// # Errors
+    /// When it names none.
+    pub(crate) fn named(named: &OsStr, directory: &Path, paths: &Result<Paths>) -> Result<Self> {
         let default = paths.clone().map(|paths| paths.repository());
-        let Some(named) = named else {
-            return Ok(Self { location: Location::Local(default?), is_default: true });
-        };
         let bytes = named.as_bytes();
         let begins = |prefixes: &[&'static str]| {
             prefixes.iter().find(|prefix| bytes.starts_with(prefix.as_bytes())).copied()
@@ -79,7 +90,7 @@ impl Place {
         if path.is_empty() {
             return Err(Failure::usage("the repository's name is empty"));
         }
-        let path = absolute(directory, Path::new(std::ffi::OsStr::from_bytes(path)));
+        let path = absolute(directory, Path::new(OsStr::from_bytes(path)));
         let is_default = default.is_ok_and(|default| default == path);
         Ok(Self { location: Location::Local(path), is_default })
     }

@@ -50,6 +50,7 @@ async fn run(app: &App, verb: &Verb) -> Result<Code> {
         Verb::Find(verb) => verb.run(app),
         Verb::Diff(verb) => verb.run(app),
         Verb::Restore(verb) => verb.run(app).await,
+        Verb::Copy(verb) => verb.run(app),
         Verb::Check(verb) => verb.run(app),
         Verb::Runs(verb) => verb.run(app),
         Verb::Key(verb) => verb.run(app),

@@ -41,6 +41,7 @@ mod stored_source;
 mod stored_stream;
 mod stored_top;
 mod stream_tree;
+mod transfer;
 mod verify;
 
 pub use browse::ShowEntry;
@@ -52,7 +53,9 @@ pub use listing::{Listing, Wanted, Which, short};
 pub use protect::{Parent, ProtectOptions, ProtectPlan, Survey};
 pub use record::{
     ComponentDoc, ContentDoc, CountsDoc, EntityDoc, OmissionDoc, OmissionsDoc, OutcomeDoc,
+    TrafficDoc,
 };
 pub use restore::{Planning, RestoreOptions, RestorePlanned};
 pub use stored_entity::StoredEntity;
+pub use transfer::{Moved, TransferOptions};
 pub use verify::CheckOutcome;

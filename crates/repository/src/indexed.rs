@@ -220,19 +220,25 @@ impl Indexed {
     /// # Errors
     /// As [`Indexed::read_blob`], without its bound; a tree that is no tree fails while it is read.
     pub fn tree(&self, cx: &Cx, id: BlobId) -> Result<TreeReader> {
-        type Json = Box<dyn Read + Send>;
-        let (json, len) =
-            self.try_copies(cx, BlobKind::Tree, &id, |copy| -> Result<(Json, u64)> {
-                let len = copy.blob.content_len().map_or(u64::MAX, u64::from);
-                if len <= HELD_TREE && u64::from(copy.blob.len) <= HELD_TREE {
-                    let mut json = Vec::new();
-                    self.read_copy(copy, &mut json)?;
-                    return Ok((Box::new(Cursor::new(json)), len));
-                }
-                self.stream_copy(copy)?.verify().map_err(|error| damage(copy, &error))?;
-                Ok((Box::new(self.stream_copy(copy)?), len))
-            })?;
+        let (json, len) = self.tree_json(cx, id)?;
         Ok(TreeReader { id, nodes: TreeDecoder::sized(json, Order::Ascending, len) })
+    }
+
+    /// The JSON of a tree, which is checked whole before, and its length.
+    ///
+    /// # Errors
+    /// As [`Indexed::tree`].
+    pub(crate) fn tree_json(&self, cx: &Cx, id: BlobId) -> Result<(Box<dyn Read + Send>, u64)> {
+        self.try_copies(cx, BlobKind::Tree, &id, |copy| {
+            let len = copy.blob.content_len().map_or(u64::MAX, u64::from);
+            if len <= HELD_TREE && u64::from(copy.blob.len) <= HELD_TREE {
+                let mut json = Vec::new();
+                self.read_copy(copy, &mut json)?;
+                return Ok((Box::new(Cursor::new(json)) as Box<dyn Read + Send>, len));
+            }
+            self.stream_copy(copy)?.verify().map_err(|error| damage(copy, &error))?;
+            Ok((Box::new(self.stream_copy(copy)?), len))
+        })
     }
 
     /// The text of a tree, whole, to be compared; its hash is right. `None` for one of more than 1 MiB

@@ -85,6 +85,38 @@ impl Lost {
     }
 }
 
+impl Writer {
+    /// Stores a tree as another repository has it, byte by byte, unless this one knows it.
+    ///
+    /// # Errors
+    /// As [`TreeWriter::finish`]; [`Error::SelfCheck`] when it is not the tree of that id.
+    pub(crate) fn save_tree_json(&self, cx: &Cx, id: BlobId, json: &mut dyn Read) -> Result<Saved> {
+        let mut growing = Growing::default();
+        let mut sink = Sink { cx, writer: self, growing: &mut growing };
+        io::copy(json, &mut sink).map_err(|error| of_io(error, "read a tree"))?;
+        growing.not_lost()?;
+        if growing.sealing.is_none() {
+            is_the_same(id, BlobId::of(&growing.json))?;
+            return self.guarded(|| self.save(cx, BlobKind::Tree, id, &growing.json));
+        }
+        if !growing.json.is_empty() {
+            growing.spill(cx, self)?;
+            growing.not_lost()?;
+        }
+        let spilled = Spilled::of(growing)?;
+        is_the_same(id, spilled.id)?;
+        self.guarded(|| spilled.save(cx, self))
+    }
+}
+
+fn is_the_same(id: BlobId, found: BlobId) -> Result<()> {
+    if found == id {
+        return Ok(());
+    }
+    let why = format!("what was read as it has the hash {found}");
+    Err(Error::SelfCheck { blob: id.to_string(), why })
+}
+
 /// Writes one tree, node by node, in ascending order of names.
 pub struct TreeWriter<'w> {
     writer: &'w Writer,

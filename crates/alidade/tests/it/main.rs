@@ -7,6 +7,7 @@ mod beside;
 mod bucket;
 mod cache;
 mod chosen;
+mod copy;
 mod disk;
 mod json;
 mod network;

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::exit::Code;
 use crate::failure::{Failure, Result};
 use crate::open::{Need, Opened};
-use crate::outcome::{Row, code_of};
+use crate::outcome::{Row, code_of, traffic_text};
 use crate::size::{counted, grouped, human};
 use crate::text::safe_line;
 
@@ -137,6 +137,8 @@ impl Check {
         }
         rows.push(("damage", grouped(summary.damage)));
         rows.push(("untidy", grouped(summary.hints)));
+        let traffic = checked.outcome.traffic.as_ref();
+        rows.extend(traffic.map(|traffic| ("requests", traffic_text(traffic))));
         let (from, to) = (checked.outcome.started, checked.outcome.ended);
         rows.push(("time", crate::when::duration(from, to)));
         rows

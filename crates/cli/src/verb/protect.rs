@@ -10,8 +10,7 @@ use alidade_model::{EntityName, ObjectId, Outcome, Pattern, Rule, Selection, enc
 use alidade_protect::{
     OutcomeDoc, Parent, ProtectOptions, ProtectPlan, Survey, is_within, stored_path,
 };
-use alidade_repository::Compression;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 
 use crate::app::App;
@@ -23,6 +22,7 @@ use crate::outcome::{Row, code_of, count_rows, labelled, omission_lines, sheet_l
 use crate::size::{self, counted, grouped, human};
 use crate::text::{safe, safe_line, shell_word};
 use crate::verb::stream_command::StreamCommand;
+use crate::verb::writing::Writing;
 use crate::what::path_of;
 
 /// The file that marks a directory as a cache, and the text it begins with.
@@ -59,13 +59,9 @@ pub struct Protect {
     /// Compare with no snapshot: read everything again
     #[arg(long)]
     pub force: bool,
-    /// How hard to compress
-    #[arg(long, value_enum, default_value = "default", value_name = "LEVEL")]
-    pub compression: CompressionLevel,
-    /// The size of the files that blobs are packed into, in MiB, 4 to 128
-    #[arg(long, default_value_t = 16, value_name = "MIB",
-          value_parser = clap::value_parser!(u64).range(4..=128))]
-    pub pack_size: u64,
+    /// How to store
+    #[command(flatten)]
+    pub writing: Writing,
     /// Read a disk although it is mounted or otherwise written to; the snapshot is then marked torn
     #[arg(long)]
     pub live: bool,
@@ -80,9 +76,6 @@ pub struct Protect {
     /// Write no snapshot when it would be equal to the one compared with
     #[arg(long)]
     pub skip_if_unchanged: bool,
-    /// Do not open each sealed blob again before it is stored
-    #[arg(long)]
-    pub no_self_check: bool,
 }
 
 /// What of the entity is meant.
@@ -111,19 +104,6 @@ pub struct SelectionArgs {
     /// `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub files_from0: Option<PathBuf>,
-}
-
-/// How hard to compress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum CompressionLevel {
-    /// A good ratio at a good speed.
-    Default,
-    /// The fastest.
-    Fast,
-    /// The smallest.
-    Best,
-    /// None.
-    Off,
 }
 
 #[derive(Serialize)]
@@ -250,14 +230,9 @@ impl Protect {
                 (Some(id), false) => Parent::Id(id.clone()),
                 (None, false) => Parent::Auto,
             },
-            compression: match self.compression {
-                CompressionLevel::Default => Compression::Default,
-                CompressionLevel::Fast => Compression::Fast,
-                CompressionLevel::Best => Compression::Best,
-                CompressionLevel::Off => Compression::Off,
-            },
-            pack_size: self.pack_size << 20,
-            self_check: !self.no_self_check,
+            compression: self.writing.compression(),
+            pack_size: self.writing.pack_bytes(),
+            self_check: !self.writing.no_self_check,
             skip_if_unchanged: self.skip_if_unchanged,
         })
     }
@@ -296,15 +271,6 @@ impl Protect {
         Ok(self.tag.clone())
     }
 
-    fn level(&self) -> &'static str {
-        match self.compression {
-            CompressionLevel::Default => "default",
-            CompressionLevel::Fast => "fast",
-            CompressionLevel::Best => "best",
-            CompressionLevel::Off => "off",
-        }
-    }
-
     fn print_plan(&self, app: &App, opened: &Opened, plan: &ProtectPlan) -> Result<Code> {
         if app.out.is_json() {
             let selection = &plan.options.selection;
@@ -318,7 +284,7 @@ impl Protect {
                 rules: selection.rules.iter().map(Rule::name).collect(),
                 only: selection.only.iter().map(|path| encode_object(path)).collect(),
                 tags: plan.options.tags.clone(),
-                compression: self.level(),
+                compression: self.writing.level(),
                 pack_size: plan.options.pack_size,
                 self_check: plan.options.self_check,
                 survey: plan.survey.as_ref().map(|survey| SurveyDoc {
@@ -351,7 +317,7 @@ impl Protect {
         }
         rows.extend(labelled("tags", plan.options.tags.clone()));
         let check = if plan.options.self_check { "on" } else { "off" };
-        let (level, pack) = (self.level(), self.pack_size);
+        let (level, pack) = (self.writing.level(), self.writing.pack_size);
         rows.push((
             "store",
             format!("compression {level}, packs of {pack} MiB, self-check {check}"),
