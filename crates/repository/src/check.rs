@@ -56,6 +56,9 @@ pub enum FindingClass {
     PackSize,
     /// A pack, or a blob in it, is not what was written.
     PackContent,
+    /// Not damage: a pack was not what was written when it was read first, and was when it was read again. The
+    /// way to the store, or the memory of this machine, is not sound.
+    Unsteady,
     /// Not damage: no index names this pack. An interrupted run leaves such.
     UnusedPack,
     /// Not damage: several index files name this pack.
@@ -68,7 +71,7 @@ impl FindingClass {
     /// False for what is only untidy.
     #[must_use]
     pub fn is_damage(self) -> bool {
-        !matches!(self, Self::UnusedPack | Self::PackNamedTwice | Self::MixedPack)
+        !matches!(self, Self::Unsteady | Self::UnusedPack | Self::PackNamedTwice | Self::MixedPack)
     }
 
     /// A word for it in machine-readable output.
@@ -82,6 +85,7 @@ impl FindingClass {
             Self::MissingPack => "missing-pack",
             Self::PackSize => "pack-size",
             Self::PackContent => "pack-content",
+            Self::Unsteady => "unsteady",
             Self::UnusedPack => "unused-pack",
             Self::PackNamedTwice => "pack-named-twice",
             Self::MixedPack => "mixed-pack",

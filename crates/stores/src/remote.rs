@@ -163,7 +163,7 @@ impl Remote {
         (reader, len): (&mut dyn Read, u64),
     ) -> Result<()> {
         // There is no request that ends a long upload only where nothing is.
-        if self.wait(async { head(&*self.client, kind, name, path).await.map(Some) }).is_ok() {
+        if self.wait(head(&*self.client, kind, name, path)).is_ok_and(|there| there == len) {
             return Ok(());
         }
         let failed = |error| failed("store", kind, name, error);

@@ -128,3 +128,15 @@ fn a_clock_that_is_wrong_is_named() {
     assert_eq!(run.code, Some(1), "{run}");
     assert!(run.err.contains("hint: set this machine's clock"), "{run}");
 }
+
+#[test]
+fn a_check_tells_of_what_was_wrong_only_once() {
+    let (bucket, proxy) = ready();
+    bucket.ok(&["protect", "src", "-q", "--pack-size", "4"]);
+    let is_pack = |seen: &Seen| seen.method == "GET" && seen.target.contains("/data/");
+    let (decide, count) = each_once(is_pack, Fault::FlipAnswer);
+    proxy.decide(decide);
+    let said = bucket.ok(&["check", "--read-data"]);
+    assert!(count.load(Ordering::Relaxed) > 0);
+    assert!(said.contains("only when it was read first"), "{said}");
+}

@@ -5,9 +5,10 @@ use std::fs::{self, File};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::process::{Command, Stdio};
 
 use alidade_entity::{Cx, Error, Extent, Result};
-use rustix::fs::{SeekFrom, fsync, seek};
+use rustix::fs::{SeekFrom, fstat, fsync, major, minor, seek};
 use rustix::io::Errno;
 
 use super::image::{Image, Nature};
@@ -39,6 +40,9 @@ impl Extents {
         let offset = offset.ok().and_then(|text| text.trim_end().parse().ok());
         let file = File::open(OsStr::from_bytes(path.trim_ascii_end()));
         let (Ok(file), Some(offset)) = (file, offset) else { return Ok(Self::Unknown) };
+        if !is_behind(image, &file) {
+            return Ok(Self::Unknown);
+        }
         // What is held back has no place in the file yet.
         fsync(&image.fd).map_err(|errno| Error::io(format!("flush {}", image.shown()), errno))?;
         Ok(Self::Backing(file.into(), offset))
@@ -86,6 +90,20 @@ impl Extents {
         }
         Ok(at)
     }
+}
+
+/// Whether a file is the one behind a loop device. A path may name another one meanwhile, or in another place
+/// of mounts, and its holes would pass for this device's: the device is asked for inode and file system by
+/// `losetup`, and where that says nothing, all of it is read.
+fn is_behind(image: &Image, file: &File) -> bool {
+    let Ok(stat) = fstat(file) else { return false };
+    let path = OsStr::from_bytes(&image.path);
+    let words = ["--noheadings", "--output", "BACK-INO,BACK-MAJ:MIN"];
+    let said = Command::new("losetup").args(words).arg(path).stdin(Stdio::null()).output();
+    let Ok(said) = said else { return false };
+    let device = format!("{}:{}", major(stat.st_dev), minor(stat.st_dev));
+    let text = String::from_utf8_lossy(&said.stdout);
+    said.status.success() && text.split_whitespace().eq([stat.st_ino.to_string(), device])
 }
 
 enum Found {

@@ -91,6 +91,8 @@ pub(super) struct Reading {
     /// Blobs that are whole.
     pub(super) whole: u64,
     pub(super) whys: Vec<String>,
+    /// What was wrong when it was read first, and was right then.
+    pub(super) before: Vec<String>,
 }
 
 impl PackReader<'_> {
@@ -137,8 +139,8 @@ impl PackReader<'_> {
         if found.whys.is_empty() {
             return Ok(found);
         }
-        let Reading { pack, len, blobs, .. } = found;
-        let mut again = Reading { pack, len, blobs, whole: 0, whys: Vec::new() };
+        let Reading { pack, len, blobs, whys: before, .. } = found;
+        let mut again = Reading { pack, len, blobs, whole: 0, whys: Vec::new(), before };
         if alone.is_none() {
             *alone = Some(Decompressor::new().map_err(no_zstd)?);
         }
@@ -156,7 +158,14 @@ impl PackReader<'_> {
         let first = found.first()?;
         let len = self.listed[table.pack_of(first.ordinal) as usize].actual?;
         let blobs = found.iter().map(|found| found.blob).collect();
-        Some(Reading { pack: first.pack, len, blobs, whole: 0, whys: Vec::new() })
+        Some(Reading {
+            pack: first.pack,
+            len,
+            blobs,
+            whole: 0,
+            whys: Vec::new(),
+            before: Vec::new(),
+        })
     }
 
     /// Reads any pack, blob by blob.
@@ -256,8 +265,16 @@ impl Reading {
     fn into_told(self) -> Told {
         let what = format!("pack {}", self.pack);
         let class = FindingClass::PackContent;
-        let findings =
-            self.whys.into_iter().map(|why| Finding { class, what: what.clone(), why }).collect();
+        let before = self.before.into_iter().filter(|_| self.whys.is_empty());
+        let before: Vec<Finding> = before
+            .map(|why| Finding {
+                class: FindingClass::Unsteady,
+                what: what.clone(),
+                why: format!("only when it was read first: {why}"),
+            })
+            .collect();
+        let whys = self.whys.into_iter().map(|why| Finding { class, what: what.clone(), why });
+        let findings = whys.chain(before).collect();
         let packs = u64::from(self.len > 0);
         Told { findings, packs, blobs: self.whole, bytes: self.len, ..Told::default() }
     }
