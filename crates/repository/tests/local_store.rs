@@ -46,6 +46,8 @@ fn the_layout_and_the_modes_are_restics() {
     {
         store.put(kind, &pack, Body::Bytes(b"pack")).unwrap();
     }
+    // A pack has its name once it is durable, for which `put` does not wait.
+    store.flush(FileKind::Pack).unwrap();
     assert_eq!(names(dir.path()), ["config", "data", "index", "keys", "locks", "snapshots"]);
     assert_eq!(names(&dir.path().join("data")).len(), 256);
     assert_eq!(names(&dir.path().join("data").join(&pack[..2])), std::slice::from_ref(&pack));
