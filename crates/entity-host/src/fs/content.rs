@@ -1,10 +1,14 @@
 //! A hash of a file's content that does not depend on which zeros are stored and which are holes.
+//!
+//! It tells a file that was written from one that reads otherwise, by chance and not by anybody's will: nobody but
+//! this process ever sees it. What was restored came with a SHA-256 that was compared before it was written.
 
 use std::os::fd::OwnedFd;
 
 use alidade_entity::Cx;
+use alidade_kernels::is_zero;
 use rustix::io::{pread, retry_on_intr};
-use sha2::{Digest as _, Sha256};
+use twox_hash::xxhash3_128::Hasher;
 
 use super::file::{Range, Ranges};
 use super::metadata::look;
@@ -16,9 +20,9 @@ const BLOCK: usize = 4096;
 /// Bytes per read.
 const PIECE: usize = 1024 * 1024;
 
-/// SHA-256 over each block that is not all zeros, after its offset, and over the length at the end.
+/// XXH3 of 128 bits over each block that is not all zeros, after its offset, and over the length at the end.
 pub(crate) struct ContentHash {
-    hash: Sha256,
+    hash: Hasher,
     at: u64,
     /// The beginning of a block that is not whole yet.
     block: Vec<u8>,
@@ -27,7 +31,7 @@ pub(crate) struct ContentHash {
 impl ContentHash {
     /// The hash of nothing yet.
     pub(crate) fn new() -> Self {
-        Self { hash: Sha256::new(), at: 0, block: Vec::with_capacity(BLOCK) }
+        Self { hash: Hasher::new(), at: 0, block: Vec::with_capacity(BLOCK) }
     }
 
     /// Adds bytes.
@@ -75,28 +79,29 @@ impl ContentHash {
     }
 
     fn whole(&mut self, block: &[u8]) {
-        if block.iter().any(|byte| *byte != 0) {
-            self.hash.update(self.at.to_le_bytes());
-            self.hash.update(block);
+        if !is_zero(block) {
+            self.hash.write(&self.at.to_le_bytes());
+            self.hash.write(block);
         }
         self.at += block.len() as u64;
     }
 
     /// The hash of all that was added.
-    pub(crate) fn finish(mut self) -> [u8; 32] {
+    pub(crate) fn finish(mut self) -> u128 {
         let block = std::mem::take(&mut self.block);
         self.whole(&block);
-        self.hash.update(self.at.to_le_bytes());
-        self.hash.finalize().into()
+        self.hash.write(&self.at.to_le_bytes());
+        self.hash.finish_128()
     }
 }
 
 /// Reads a file to its end and hashes it.
-pub(crate) fn hash_of(cx: &Cx, fd: &OwnedFd) -> Result<[u8; 32], Stop> {
+pub(crate) fn hash_of(cx: &Cx, fd: &OwnedFd) -> Result<u128, Stop> {
     let stat = look(fd)?;
     let mut ranges = Ranges::new(&stat);
     let mut hash = ContentHash::new();
-    let mut buf = vec![0; PIECE];
+    let len = usize::try_from(stat.stx_size).map_or(PIECE, |size| size.min(PIECE));
+    let mut buf = vec![0; len];
     let mut at = 0;
     while at < stat.stx_size {
         cx.check()?;
@@ -106,7 +111,7 @@ pub(crate) fn hash_of(cx: &Cx, fd: &OwnedFd) -> Result<[u8; 32], Stop> {
                 at = end;
             }
             Range::Data { end } => {
-                let wanted = usize::try_from(end - at).map_or(PIECE, |len| len.min(PIECE));
+                let wanted = usize::try_from(end - at).map_or(buf.len(), |len| len.min(buf.len()));
                 let read = retry_on_intr(|| pread(fd, &mut buf[..wanted], at))?;
                 if read == 0 {
                     break;
@@ -124,7 +129,7 @@ mod tests {
     use super::ContentHash;
     use proptest::prelude::*;
 
-    fn dense(content: &[u8]) -> [u8; 32] {
+    fn dense(content: &[u8]) -> u128 {
         let mut hash = ContentHash::new();
         hash.data(content);
         hash.finish()
