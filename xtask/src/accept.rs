@@ -6,6 +6,7 @@
 
 mod bench;
 mod faults;
+mod mending;
 mod neighbours;
 mod ours;
 mod shapes;
@@ -49,6 +50,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     shapes::rows(&mut bench)?;
     neighbours::rows(&mut bench)?;
     faults::rows(&mut bench)?;
+    mending::rows(&mut bench)?;
     let rows = bench.finish();
     if arguments.output == "json" {
         println!("{}", serde_json::to_string_pretty(&rows)?);

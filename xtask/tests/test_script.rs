@@ -48,6 +48,8 @@ impl Bench {
             "fusermount3",
             "cc",
             "setcap",
+            "ssh",
+            "sshd",
             "openssl",
             "restic",
             "strace",

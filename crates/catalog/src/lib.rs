@@ -5,7 +5,8 @@
 //!
 //! **It is derived.** Whatever it says of a repository can be read from that repository again;
 //! [`Catalog::replace_derived`] puts the rebuilt rows in place of the old ones. Only tasks, the
-//! record of our own locks, and runs that left nothing in any repository are known here alone.
+//! record of our own locks, when packs were last read, and runs that left nothing in any repository are known here
+//! alone.
 //!
 //! # Guarantees
 //! - Every method is one transaction: all of it is there, or nothing, also after a power cut
@@ -21,6 +22,7 @@ mod error;
 mod evidence;
 mod lock;
 mod migration;
+mod pack_read;
 mod rebuild;
 mod recreate;
 mod repository;
@@ -34,6 +36,7 @@ pub use error::{Error, Result};
 pub use evidence::EvidenceRow;
 pub use lock::LockRow;
 pub use migration::SCHEMA_VERSION;
+pub use pack_read::PackName;
 pub use rebuild::{Derived, RebuildReport};
 pub use recreate::Recreated;
 pub use repository::RepositoryRow;

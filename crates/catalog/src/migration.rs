@@ -3,7 +3,10 @@
 use rusqlite::{Connection, Result, Transaction, TransactionBehavior};
 
 /// Each step takes a database of version N to N + 1, counted from 0, an empty file.
-const STEPS: &[&str] = &[include_str!("../migrations/0001_begin.sql")];
+const STEPS: &[&str] = &[
+    include_str!("../migrations/0001_begin.sql"),
+    include_str!("../migrations/0002_pack_reads.sql"),
+];
 
 /// The newest schema this program knows.
 pub const SCHEMA_VERSION: i64 = STEPS.len() as i64;

@@ -124,7 +124,7 @@ impl App {
     }
 
     /// A command line that works when pasted: this program, the options that say which repository
-    /// and which password, then `words`.
+    /// and which password, then `words`. Only a password that stands in the place is left out.
     pub(crate) fn command(&self, words: &[&[u8]]) -> String {
         let mut all = vec![self.program()];
         let global = &self.global;
@@ -133,13 +133,16 @@ impl App {
             all.push(shell_word(value));
         };
         if let Some(place) = &global.repository {
-            option("-r", place.as_bytes());
+            option("-r", &shown(place));
         }
         if let Some(file) = &global.password_file {
             option("--password-file", file.as_os_str().as_bytes());
         }
         if let Some(command) = &global.password_command {
             option("--password-command", command.as_bytes());
+        }
+        if let Some(command) = &global.sftp_command {
+            option("--sftp-command", command.as_bytes());
         }
         if global.restic_env {
             all.push("--restic-env".to_owned());
@@ -148,9 +151,9 @@ impl App {
         all.join(" ")
     }
 
-    /// The command line that was typed, and `more`.
+    /// The command line that was typed, and `more`; a password that stands in a place is left out.
     pub(crate) fn again(&self, more: &[&str]) -> String {
-        let typed = self.parts.arguments.iter().skip(1).map(|word| shell_word(word.as_bytes()));
+        let typed = self.parts.arguments.iter().skip(1).map(|word| shell_word(&shown(word)));
         let more = more.iter().map(|word| (*word).to_owned());
         std::iter::once(self.program()).chain(typed).chain(more).collect::<Vec<_>>().join(" ")
     }
@@ -165,5 +168,13 @@ impl App {
     /// A path that was typed, absolute.
     pub(crate) fn absolute(&self, path: &std::path::Path) -> Vec<u8> {
         crate::paths::absolute(&self.parts.directory, path).into_os_string().into_vec()
+    }
+}
+
+/// A word that was typed, without the password of a place.
+fn shown(word: &std::ffi::OsStr) -> Vec<u8> {
+    match word.to_str() {
+        Some(text) => alidade_stores::masked(text).into_bytes(),
+        None => word.as_bytes().to_owned(),
     }
 }

@@ -35,7 +35,8 @@ fn after_help() -> String {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub struct Global {
-    /// The repository: a directory, `s3:URL/BUCKET/PREFIX`, `azure:CONTAINER:/PREFIX`, `gs:BUCKET:/PREFIX`.
+    /// The repository: a directory, `s3:URL/BUCKET/PREFIX`, `azure:CONTAINER:/PREFIX`, `gs:BUCKET:/PREFIX`,
+    /// `rest:URL`, `sftp:[USER@]HOST:PATH`.
     /// Without it, the embedded default in the XDG data directory
     #[arg(short, long, visible_alias = "repo", global = true, value_name = "PLACE")]
     pub repository: Option<OsString>,
@@ -78,6 +79,9 @@ pub struct Global {
     /// Where a request to S3 names the bucket; by path, save Amazon's servers, unless given
     #[arg(long, global = true, value_enum, value_name = "WHERE")]
     pub s3_style: Option<BucketStyle>,
+    /// Reach an SFTP server by this command instead of `ssh`; it speaks SFTP on its standard input and output
+    #[arg(long, global = true, value_name = "COMMAND")]
+    pub sftp_command: Option<String>,
     /// The host that entities belong to; for `latest` and for lists, look only at this one
     #[arg(long, global = true, value_name = "NAME")]
     pub host: Option<String>,
@@ -158,6 +162,10 @@ pub enum Verb {
     Copy(verb::copy::Copy),
     /// Look for damage in the repository
     Check(verb::check::Check),
+    /// Save what can be saved of a damaged repository
+    Repair(verb::repair::Repair),
+    /// Look for what is wrong with the set-up
+    Doctor(verb::doctor::Doctor),
     /// List the runs that this machine knows of
     Runs(verb::runs::Runs),
     /// List, add or remove the repository's passwords
@@ -179,6 +187,7 @@ impl Verb {
         match self {
             Self::Init(_) | Self::Protect(_) | Self::Copy(_) | Self::Unlock(_) => false,
             Self::Key(key) => key.only_reads(),
+            Self::Repair(repair) => repair.only_reads(),
             Self::Types(_)
             | Self::List(_)
             | Self::Snapshots(_)
@@ -189,6 +198,7 @@ impl Verb {
             | Self::Diff(_)
             | Self::Restore(_)
             | Self::Check(_)
+            | Self::Doctor(_)
             | Self::Runs(_)
             | Self::Catalog(_)
             | Self::Version(_)
@@ -208,6 +218,13 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration =
         text.parse().map_err(|error: jiff::Error| error.to_string())?;
     Duration::try_from(span).map_err(|error| error.to_string())
+}
+
+/// Reads an age such as `12h`, `30d` or `2w`; a day has 24 hours.
+pub(crate) fn age(text: &str) -> Result<Duration, String> {
+    let span: jiff::Span = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    let long = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours());
+    long.and_then(Duration::try_from).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -243,12 +260,24 @@ mod tests {
     }
 
     #[test]
+    fn ages_count_days_of_24_hours() {
+        for (text, hours) in [("12h", 12), ("30d", 720), ("2w", 336), ("1d12h", 36)] {
+            assert_eq!(age(text), Ok(Duration::from_secs(hours * 3600)), "{text}");
+        }
+        for bad in ["", "30", "1mo", "-1d"] {
+            assert!(age(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn every_verb_that_writes_needs_a_lock() {
         for (line, reads) in [
             ("alidade init", false),
             ("alidade protect /x", false),
             ("alidade unlock", false),
             ("alidade copy --to /y", false),
+            ("alidade repair index", false),
+            ("alidade repair packs --plan", true),
             ("alidade key add", false),
             ("alidade key remove abcd", false),
             ("alidade key list", true),

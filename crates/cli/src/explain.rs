@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use alidade_entity::Class;
 use alidade_protect as protect;
 use alidade_repository as repository;
-use alidade_stores::OpenError;
+use alidade_stores::{Location, OpenError};
 
 use crate::app::App;
 use crate::exit::Code;
@@ -17,6 +17,14 @@ use crate::text::shell_word;
 const ROLES: &str = "//169.254.169.254/";
 /// How it is said that nobody vouches for a server.
 const UNTRUSTED: &str = "invalid peer certificate";
+/// How it is said that a server gives and takes, and removes nothing.
+const APPEND_ONLY: &str = "append-only";
+/// How `ssh` says that a server is not the one it was.
+const OTHER_HOST: &str = "Host key verification failed";
+/// How it is said that there is no `ssh`.
+const NO_SSH: &str = "the program that reaches the server does not start";
+/// How `ssh` says that nobody lets this user in.
+const NOT_LET_IN: &str = "Permission denied (";
 /// How servers of S3 call a request whose time is not theirs.
 const SKEWED: &str = "RequestTimeTooSkewed";
 
@@ -29,8 +37,10 @@ impl App {
             protect::Error::Repository(error) => return self.explain_repository(error),
             protect::Error::Catalog(error) => return self.explain_catalog(error),
             protect::Error::Then { first, second } => {
-                let hint = self.explain(first).hint.or_else(|| self.explain(second).hint);
-                return Failure { hint, ..failure };
+                // Each with its own causes.
+                let (first, second) = (self.explain(first), self.explain(second));
+                let message = format!("{}; and afterwards: {}", first.message, second.message);
+                return Failure { code, message, hint: first.hint.or(second.hint) };
             }
             protect::Error::Entity(error) if error.class() == Class::Failed => {
                 return Failure { hint: self.hint_below(error), ..failure };
@@ -104,7 +114,7 @@ impl App {
                 failure.hint(format!("wait for it: `{}`", self.again(&["--retry-lock", "5m"])))
             }
             E::LockLost => failure.hint(format!("run it again: `{}`", self.again(&[]))),
-            E::Damaged { .. } => failure.hint(self.check_hint()),
+            E::Damaged { .. } | E::NotFound { .. } => failure.hint(self.check_hint()),
             E::SelfCheck { .. } => failure.hint(
                 "nothing damaged was stored; this machine's memory or processor is at fault: test it",
             ),
@@ -146,32 +156,70 @@ impl App {
     /// What to do about a store that refuses, or does not answer.
     fn store_hint(&self, source: &std::io::Error) -> Option<String> {
         let kind = source.kind();
-        if self.place().is_ok_and(|place| place.directory().is_none()) {
-            let again = self.again(&[]);
-            return Some(match kind {
-                _ if chain(source).contains(UNTRUSTED) => {
-                    "trust the certificate of the server: `--cacert FILE`".to_owned()
-                }
-                _ if chain(source).contains(ROLES) => {
-                    "no credentials are set, and this machine has no role: which ones are looked for is said \
-                     under `Environment` by `alidade --help`"
-                        .to_owned()
-                }
-                _ if chain(source).contains(SKEWED) => {
-                    "set this machine's clock: the server refuses requests of another time"
-                        .to_owned()
-                }
-                ErrorKind::PermissionDenied => {
-                    "the store refuses these credentials: which ones are used is said under \
-                     `Environment` by `alidade --help`"
-                        .to_owned()
-                }
-                _ => format!(
-                    "what was stored until now is used; when the store answers again: `{again}`"
-                ),
-            });
+        match self.place().map(|place| place.location) {
+            Ok(Location::Local(_)) | Err(_) => local_hint(kind).map(str::to_owned),
+            Ok(Location::Sftp { server, path }) => {
+                Some(self.sftp_hint(source, &server.host, &path))
+            }
+            Ok(_) => Some(self.bucket_hint(source)),
         }
-        local_hint(kind).map(str::to_owned)
+    }
+
+    fn bucket_hint(&self, source: &std::io::Error) -> String {
+        let said = chain(source);
+        match source.kind() {
+            _ if said.contains(UNTRUSTED) => {
+                "trust the certificate of the server: `--cacert FILE`".to_owned()
+            }
+            _ if said.contains(ROLES) => {
+                "no credentials are set, and this machine has no role: which ones are looked for is said \
+                 under `Environment` by `alidade --help`"
+                    .to_owned()
+            }
+            _ if said.contains(SKEWED) => {
+                "set this machine's clock: the server refuses requests of another time".to_owned()
+            }
+            _ if said.contains(APPEND_ONLY) => {
+                "only who runs the server can remove anything: there, without `--append-only`".to_owned()
+            }
+            ErrorKind::PermissionDenied => {
+                "the store refuses these credentials: which ones are used is said under \
+                 `Environment` by `alidade --help`"
+                    .to_owned()
+            }
+            ErrorKind::StorageFull => {
+                "make room on the server and run it again: what was stored until now is used".to_owned()
+            }
+            _ => self.later(),
+        }
+    }
+
+    fn sftp_hint(&self, source: &std::io::Error, host: &str, path: &str) -> String {
+        let (said, host) = (chain(source), shell_word(host.as_bytes()));
+        match source.kind() {
+            _ if said.contains(OTHER_HOST) => format!(
+                "`ssh` does not know the server by its key; when it is the right one, accept it: `ssh {host}`"
+            ),
+            _ if said.contains(NO_SSH) => {
+                "install `ssh`, or name what reaches the server: `--sftp-command COMMAND`"
+                    .to_owned()
+            }
+            _ if said.contains(NOT_LET_IN) => {
+                format!(
+                    "the server lets nobody in with the keys that `ssh` has: see `ssh -v {host}`"
+                )
+            }
+            ErrorKind::PermissionDenied => format!(
+                "the account on the server may not do that: look at the owner and the rights of {} there",
+                shell_word(path.as_bytes())
+            ),
+            _ => self.later(),
+        }
+    }
+
+    fn later(&self) -> String {
+        let again = self.again(&[]);
+        format!("what was stored until now is used; when the store answers again: `{again}`")
     }
 
     /// How to learn more of damage.
@@ -190,6 +238,9 @@ pub(crate) fn explain_store(error: &OpenError) -> Failure {
         }
         OpenError::File { .. } => {
             failure(Code::Usage).hint("name a file that is there and can be read")
+        }
+        OpenError::Without { .. } => {
+            failure(Code::Usage).hint("use a build of this program that has it")
         }
         OpenError::Client(_) => failure(Code::Usage)
             .hint("which credentials are used is said under `Environment` by `alidade --help`"),

@@ -89,6 +89,7 @@ impl App {
             home: self.parts.environment.get(Variable::Home).map(PathBuf::from),
             ca_certificates: global.cacert.clone(),
             path_style: global.s3_style.map(|style| style == BucketStyle::Path),
+            sftp_command: global.sftp_command.clone(),
             upload_limit: global.limit_upload,
             download_limit: global.limit_download,
             patience: global.retry_store.unwrap_or(usual.patience),

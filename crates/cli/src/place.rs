@@ -13,9 +13,9 @@ use crate::failure::{Failure, Result};
 use crate::paths::{Paths, absolute};
 
 /// Prefixes that name stores over a network.
-const REMOTE: [&str; 3] = ["s3:", "azure:", "gs:"];
+const REMOTE: [&str; 5] = ["s3:", "azure:", "gs:", "rest:", "sftp:"];
 /// Prefixes that name stores other programs of this format know, and this one does not yet.
-const UNKNOWN: [&str; 5] = ["sftp:", "rest:", "b2:", "swift:", "rclone:"];
+const UNKNOWN: [&str; 3] = ["b2:", "swift:", "rclone:"];
 
 /// Where the repository is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn what_names_no_place_is_refused() {
-        for bad in ["s3:host", "azure:box", "rest:http://host/", "local:"] {
+        for bad in ["s3:host", "azure:box", "rest:host", "sftp:host", "b2:bucket", "local:"] {
             assert_eq!(
                 chosen(Some(bad), false, &[]).unwrap_err().code,
                 crate::Code::Usage,

@@ -52,6 +52,8 @@ async fn run(app: &App, verb: &Verb) -> Result<Code> {
         Verb::Restore(verb) => verb.run(app).await,
         Verb::Copy(verb) => verb.run(app),
         Verb::Check(verb) => verb.run(app),
+        Verb::Repair(verb) => verb.run(app),
+        Verb::Doctor(verb) => verb.run(app),
         Verb::Runs(verb) => verb.run(app),
         Verb::Key(verb) => verb.run(app),
         Verb::Unlock(verb) => verb.run(app),

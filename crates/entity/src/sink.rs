@@ -30,6 +30,9 @@ pub enum Want {
     Holes,
     /// The sink has the content of the base: what did not change since need not be read.
     Changes,
+    /// The sink has what lies before this offset: only the spans from it on are to come. Only a sink that
+    /// [takes spans](TreeSink::takes_spans) wants this, of a file whose spans up to there it was given before.
+    From(u64),
 }
 
 /// How an entry's content ended.
@@ -84,6 +87,22 @@ pub trait TreeSink: Send + Sync {
     /// True when the spans of one file may come through several carriers at once.
     fn takes_spans(&self) -> bool {
         false
+    }
+
+    /// True when the sink would [rest](TreeSink::rest). Asked often.
+    fn is_rest_due(&self, cx: &Cx) -> bool {
+        let _: &Cx = cx;
+        false
+    }
+
+    /// Nothing is under way: no carrier is open, and all that was begun is settled but for one file, perhaps, of
+    /// which some spans were ended and flushed. A sink may make durable what it has.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn rest(&self, cx: &Cx) -> Result<()> {
+        let _: &Cx = cx;
+        Ok(())
     }
 
     /// The entry and everything before it is complete.

@@ -24,11 +24,25 @@ pub enum Sabotage {
     SnapshotBeforeIndex,
     /// Sealed blobs are not opened again before they are stored.
     SkipSelfCheck,
+    /// A part of a disk that changed is taken for one that did not.
+    KeepChangedCell,
+    /// A part of a disk that has no storage is left out.
+    DropHole,
+    /// The output of a command that failed is stored.
+    StoreFailedStream,
+    /// A stream that breaks off is handed over as if it had ended.
+    EndBrokenStream,
+    /// What an interrupted run had stored counts as a state of its entity.
+    TakePartialForWhole,
+    /// A snapshot that was repaired does not say what it lacks.
+    HideRepair,
+    /// A pack in which something is wrong counts as read.
+    RecordDamagedPack,
 }
 
 impl Sabotage {
     /// Every way.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 16] = [
         Self::DropLastChunk,
         Self::FlipStoredByte,
         Self::SkipFile,
@@ -38,6 +52,13 @@ impl Sabotage {
         Self::LoseNanoseconds,
         Self::SnapshotBeforeIndex,
         Self::SkipSelfCheck,
+        Self::KeepChangedCell,
+        Self::DropHole,
+        Self::StoreFailedStream,
+        Self::EndBrokenStream,
+        Self::TakePartialForWhole,
+        Self::HideRepair,
+        Self::RecordDamagedPack,
     ];
 
     /// Its name, as the environment variable `ALIDADE_SABOTAGE` gives it.
@@ -53,6 +74,13 @@ impl Sabotage {
             Self::LoseNanoseconds => "lose-nanoseconds",
             Self::SnapshotBeforeIndex => "snapshot-before-index",
             Self::SkipSelfCheck => "skip-self-check",
+            Self::KeepChangedCell => "keep-changed-cell",
+            Self::DropHole => "drop-hole",
+            Self::StoreFailedStream => "store-failed-stream",
+            Self::EndBrokenStream => "end-broken-stream",
+            Self::TakePartialForWhole => "take-partial-for-whole",
+            Self::HideRepair => "hide-repair",
+            Self::RecordDamagedPack => "record-damaged-pack",
         }
     }
 

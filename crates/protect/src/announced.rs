@@ -58,6 +58,14 @@ impl Announced {
         self.entries.pop_front_if(|(first, _)| *first == no).map(|(_, begun)| begun)
     }
 
+    /// The first one, when its content is still to come.
+    pub(crate) fn first_open(&self) -> Option<(EntryNo, &Entry)> {
+        match self.entries.front()? {
+            (no, Begun::Open(entry)) => Some((*no, entry)),
+            _ => None,
+        }
+    }
+
     /// An empty buffer.
     pub(crate) fn buffer(&mut self) -> Vec<u8> {
         self.spare.pop().unwrap_or_default()

@@ -123,9 +123,7 @@ impl Base {
                 Found::Same(node) => node.subtree(),
                 Found::Nothing | Found::Node(_) => None,
             };
-            let mut path = self.levels.last().map(|level| level.path.clone()).unwrap_or_default();
-            path.push(b'/');
-            path.extend_from_slice(&entry.name);
+            let path = self.path_of(&entry.name);
             self.push(cx, Some(place.no), path, subtree);
         }
         found
@@ -136,26 +134,33 @@ impl Base {
         &self.ids
     }
 
+    /// The path of that name in the innermost directory.
+    pub(crate) fn path_of(&self, name: &[u8]) -> Vec<u8> {
+        let mut path = self.levels.last().map(|level| level.path.clone()).unwrap_or_default();
+        path.push(b'/');
+        path.extend_from_slice(name);
+        path
+    }
+
     /// The holes of the file found last, named `name` in the innermost directory.
     pub(crate) fn holes(&mut self, name: &[u8]) -> KnownHoles {
+        let path = match &self.holes {
+            BaseHoles::Map(_) => self.path_of(name),
+            _ => Vec::new(),
+        };
         match &mut self.holes {
             BaseHoles::Unknown => KnownHoles::Ask,
             BaseHoles::None => KnownHoles::These(Vec::new()),
-            BaseHoles::Map(map) => {
-                let mut path = self.levels.last().map(|at| at.path.clone()).unwrap_or_default();
-                path.push(b'/');
-                path.extend_from_slice(name);
-                match map.at(&path) {
-                    Ok(holes) => KnownHoles::These(holes),
-                    Err(error) => {
-                        self.notes.push(format!(
-                            "the parent's hole map does not read ({error}); holes are looked up again"
-                        ));
-                        self.holes = BaseHoles::Unknown;
-                        KnownHoles::Ask
-                    }
+            BaseHoles::Map(map) => match map.at(&path) {
+                Ok(holes) => KnownHoles::These(holes),
+                Err(error) => {
+                    self.notes.push(format!(
+                        "the parent's hole map does not read ({error}); holes are looked up again"
+                    ));
+                    self.holes = BaseHoles::Unknown;
+                    KnownHoles::Ask
                 }
-            }
+            },
         }
     }
 

@@ -1,6 +1,7 @@
 //! The workers of a copy: the content of files, and of spans of large ones.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -74,13 +75,14 @@ pub(crate) enum Fate {
 }
 
 impl SpanJob {
-    /// The spans of a file that had `size` bytes when it was met; the last one goes to its end.
-    pub(crate) fn all_of(job: FileJob, size: u64) -> impl Iterator<Item = Self> {
-        let count = size.div_ceil(SPAN).max(1);
-        let left = usize::try_from(count).unwrap_or(usize::MAX);
+    /// The spans in a range of a file that had as many bytes as its end says when it was met; the last one goes
+    /// to the file's end. The range begins where a span does, and before that end.
+    pub(crate) fn all_of(job: FileJob, range: Range<u64>) -> impl Iterator<Item = Self> {
+        let (first, count) = (range.start / SPAN, range.end.div_ceil(SPAN).max(1));
+        let left = usize::try_from(count - first).unwrap_or(usize::MAX);
         let state = LargeState { left, read: BTreeMap::new(), failed: None };
         let large = Arc::new(Large { job, state: Mutex::new(state) });
-        (0..count).map(move |at| {
+        (first..count).map(move |at| {
             let to = if at + 1 == count { u64::MAX } else { (at + 1) * SPAN };
             Self { large: Arc::clone(&large), span: Span { from: at * SPAN, to } }
         })

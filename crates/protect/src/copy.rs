@@ -5,7 +5,9 @@
 //! the tree.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use alidade_entity::{
     Class, Cx, EntryNo, Error, OpenFile, Place, Result, SinkEnding, Step, TreeSink, TreeSource,
@@ -70,20 +72,15 @@ pub(crate) fn copy_tree(
     workers: usize,
 ) -> Result<Copied> {
     let workers = workers.max(1);
-    let (jobs, inbox) = bounded::<Job>(workers);
-    let (outbox, results) = unbounded::<Vec<Carried>>();
     let stop = AtomicBool::new(false);
     let mut copied = std::thread::scope(|scope| {
-        for _ in 0..workers {
-            let (inbox, outbox, stop) = (inbox.clone(), outbox.clone(), &stop);
-            scope.spawn(move || Worker::new(cx, sink, stop).run(&inbox, &outbox));
-        }
-        drop((inbox, outbox));
+        let stop = &stop;
+        let hire = || Crew::hire(scope, (cx, sink, stop), workers);
         let driver = Driver {
             cx,
             sink,
-            jobs,
-            results,
+            crew: hire(),
+            hire: &hire,
             window: VecDeque::new(),
             room: (WINDOW_VISITS * workers, WINDOW_BYTES * workers),
             fates: HashMap::new(),
@@ -135,12 +132,43 @@ fn walk(
     }
 }
 
-/// The announcing and settling side.
-struct Driver<'a> {
-    cx: &'a Cx,
-    sink: &'a dyn TreeSink,
+/// Workers, and the ways to them and back.
+struct Crew<'scope> {
     jobs: Sender<Job>,
     results: Receiver<Vec<Carried>>,
+    threads: Vec<ScopedJoinHandle<'scope, ()>>,
+}
+
+impl<'scope> Crew<'scope> {
+    fn hire<'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        (cx, sink, stop): (&'scope Cx, &'scope dyn TreeSink, &'scope AtomicBool),
+        workers: usize,
+    ) -> Self {
+        let (jobs, inbox) = bounded::<Job>(workers);
+        let (outbox, results) = unbounded::<Vec<Carried>>();
+        let threads = (0..workers).map(|_| {
+            let (inbox, outbox) = (inbox.clone(), outbox.clone());
+            scope.spawn(move || Worker::new(cx, sink, stop).run(&inbox, &outbox))
+        });
+        Self { jobs, results, threads: threads.collect() }
+    }
+
+    /// Waits until the workers, who have nothing to do, are gone, and with them their carriers.
+    fn dismiss(&mut self) {
+        self.jobs = bounded(0).0;
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+    }
+}
+
+/// The announcing and settling side.
+struct Driver<'a, 'scope> {
+    cx: &'a Cx,
+    sink: &'a dyn TreeSink,
+    crew: Crew<'scope>,
+    hire: &'a dyn Fn() -> Crew<'scope>,
     window: VecDeque<Pending>,
     /// Visits and bytes the window may take.
     room: (usize, usize),
@@ -159,7 +187,7 @@ struct Driver<'a> {
     copied: Copied,
 }
 
-impl Driver<'_> {
+impl Driver<'_, '_> {
     fn run(
         mut self,
         trail: &[Entry],
@@ -180,18 +208,35 @@ impl Driver<'_> {
             }
             // When the walk has enough of them, or has ended, this one is of no use.
             drop(used.try_send(visits));
+            self.rest()?;
         }
         for _ in trail {
             self.leave()?;
         }
-        while self.in_flight > 0 || !self.batch.is_empty() {
-            self.wait()?;
-        }
-        self.settle_ready()?;
+        self.wait_for_all()?;
         if !self.window.is_empty() || !self.open.is_empty() {
             return Err(Error::new(Class::Failed, "settle a walk whose directories do not close"));
         }
         Ok(self.copied)
+    }
+
+    fn wait_for_all(&mut self) -> Result<()> {
+        while self.in_flight > 0 || !self.batch.is_empty() {
+            self.wait()?;
+        }
+        self.settle_ready()
+    }
+
+    /// Lets the sink rest when it is due, with nothing under way.
+    fn rest(&mut self) -> Result<()> {
+        if !self.sink.is_rest_due(self.cx) {
+            return Ok(());
+        }
+        self.wait_for_all()?;
+        self.crew.dismiss();
+        self.sink.rest(self.cx)?;
+        self.crew = (self.hire)();
+        Ok(())
     }
 
     /// Announces a visit, and takes out of it what is needed for longer.
@@ -256,12 +301,20 @@ impl Driver<'_> {
         let mut path = self.path.clone();
         path.push(b'/');
         path.extend_from_slice(&entry.name);
+        let from = match want {
+            Want::From(at) => Some(at),
+            _ => None,
+        };
         let holes_of = (want == Want::Holes).then(|| Box::new(entry.metadata.clone()));
         let is_read = holes_of.is_none();
         let job = FileJob { no, path, file, holes_of, only_changes: want == Want::Changes };
         let size = entry.metadata.size;
         if is_read && size >= DIVIDED && self.sink.takes_spans() && job.file.has_spans() {
-            return self.divide(job, size);
+            return self.divide(job, from.unwrap_or(0)..size);
+        }
+        if from.is_some() {
+            let attempt = "go on in the midst of a file that comes in one piece";
+            return Err(Error::new(Class::Failed, attempt));
         }
         self.batch.push(job);
         self.batch_bytes += if is_read { size } else { 0 };
@@ -272,9 +325,11 @@ impl Driver<'_> {
     }
 
     /// Hands a large file to the workers, span by span.
-    fn divide(&mut self, job: FileJob, size: u64) -> Result<()> {
+    fn divide(&mut self, job: FileJob, range: Range<u64>) -> Result<()> {
         self.send_batch()?;
-        for job in SpanJob::all_of(job, size) {
+        self.cx.report(Step::Bytes(range.start));
+        for job in SpanJob::all_of(job, range) {
+            self.rest()?;
             self.send(Job::Span(job), 1)?;
         }
         Ok(())
@@ -292,7 +347,7 @@ impl Driver<'_> {
 
     fn send(&mut self, mut job: Job, files: usize) -> Result<()> {
         loop {
-            match self.jobs.try_send(job) {
+            match self.crew.jobs.try_send(job) {
                 Ok(()) => {
                     self.in_flight += files;
                     return Ok(());
@@ -337,6 +392,7 @@ impl Driver<'_> {
             self.send_batch()?;
         }
         let carried = self
+            .crew
             .results
             .recv()
             .map_err(|error| Error::with_source(Class::Failed, "wait for a worker", error))?;

@@ -7,7 +7,9 @@ use alidade_entity::{
     Class, Cx, DiskSource, Error, Extent, OpenFile, Piece, ReadFile, Result, Shelf, Span,
     TreeSource, Verdict, Visit,
 };
-use alidade_model::{ContentName, Entry, Hole, Kind, Metadata, Omission, OmissionKind, Omissions};
+use alidade_model::{
+    ContentName, Entry, Hole, Kind, Metadata, Omission, OmissionKind, Omissions, Sabotage,
+};
 
 use crate::disk_layout::{
     CELL, GROUP, SEGMENT, entry, group_name, has_segments, name_of, segment_name,
@@ -298,6 +300,9 @@ impl DiskReader {
             Listed::Changes => covers && !first.allocated,
             _ => !first.allocated && touching.all(|extent| !extent.allocated),
         };
+        if Sabotage::KeepChangedCell.is_on() && self.listed == Listed::Changes {
+            return Ok(Cell::Kept);
+        }
         Ok(if is_hole { Cell::Hole } else { Cell::Data })
     }
 
@@ -329,6 +334,10 @@ impl ReadFile for DiskReader {
             return Ok(None);
         }
         let (cell, end) = self.run(cx)?;
+        if Sabotage::DropHole.is_on() && cell == Cell::Hole {
+            self.at = end;
+            return self.next_piece(cx, buf);
+        }
         let (at, len) = (self.at - self.begins, end - self.at);
         let piece = match cell {
             Cell::Hole => Piece::Hole(Hole { at, len }),

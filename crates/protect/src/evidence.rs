@@ -55,7 +55,7 @@ impl Engine {
     /// The newest snapshot: what the check of a whole repository speaks of.
     pub(crate) fn last_snapshot(&self) -> Result<Option<StoredSnapshot>> {
         let mut snapshots = self.snapshots()?.snapshots;
-        snapshots.retain(|stored| stored.origin != Origin::Evidence);
+        snapshots.retain(|stored| stored.origin.is_state());
         Ok(snapshots.pop())
     }
 

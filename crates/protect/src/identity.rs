@@ -1,6 +1,8 @@
 //! Who a stored snapshot belongs to, and how the repository's own words say it.
 
-use alidade_model::{EntityId, EntityName, Host, ObjectId, Origin, RunId, SnapshotId, Time};
+use alidade_model::{
+    EntityId, EntityName, Host, ObjectId, Origin, RunId, Sabotage, SnapshotId, Time,
+};
 use alidade_repository::{FileId, Snapshot};
 
 use crate::{Error, Result};
@@ -11,6 +13,8 @@ const TAG_ENTITY: &str = "alidade:entity=";
 const TAG_SNAPSHOT: &str = "alidade:snapshot=";
 const TAG_RUN: &str = "alidade:run=";
 const TAG_EVIDENCE: &str = "alidade:evidence";
+const TAG_REPAIRED: &str = "repaired";
+const TAG_PARTIAL: &str = "alidade:partial";
 
 /// Who runs: what locks and snapshot files say about their writer.
 #[derive(Clone, Debug)]
@@ -64,10 +68,12 @@ impl StoredSnapshot {
         let evidence = snapshot.tags.iter().any(|tag| tag == TAG_EVIDENCE);
         let named = tag(TAG_ENTITY).and_then(|text| text.parse::<EntityName>().ok());
         let id = tag(TAG_SNAPSHOT).and_then(|text| text.parse::<SnapshotId>().ok());
-        let origin = match (&named, evidence) {
-            (_, true) => Origin::Evidence,
-            (Some(_), false) => Origin::Ours,
-            (None, false) => Origin::Foreign,
+        let partial = snapshot.tags.iter().any(|tag| tag == TAG_PARTIAL);
+        let origin = match (&named, evidence, partial) {
+            (_, true, _) => Origin::Evidence,
+            (Some(_), false, true) if !Sabotage::TakePartialForWhole.is_on() => Origin::Partial,
+            (Some(_), false, _) => Origin::Ours,
+            (None, false, _) => Origin::Foreign,
         };
         let entity = match named {
             Some(entity) => entity,
@@ -100,9 +106,31 @@ pub(crate) fn tags(entity: &EntityName, id: &SnapshotId, run: &RunId) -> Vec<Str
     vec![format!("{TAG_ENTITY}{entity}"), format!("{TAG_SNAPSHOT}{id}"), format!("{TAG_RUN}{run}")]
 }
 
+/// The tag of what a run has stored that has not ended.
+pub(crate) fn partial_tag() -> String {
+    TAG_PARTIAL.to_owned()
+}
+
 /// The tags of a proof about an entity, or about the whole repository.
 pub(crate) fn evidence_tags(about: &EntityName, run: &RunId) -> Vec<String> {
     vec![TAG_EVIDENCE.to_owned(), format!("{TAG_ENTITY}{about}"), format!("{TAG_RUN}{run}")]
+}
+
+/// Makes a snapshot that was made of another one a state of its own, and says what it is.
+pub(crate) fn renamed(snapshot: &mut Snapshot, id: &SnapshotId) {
+    for tag in &mut snapshot.tags {
+        if tag.starts_with(TAG_SNAPSHOT) {
+            *tag = format!("{TAG_SNAPSHOT}{id}");
+        }
+    }
+    if !is_repaired(snapshot) {
+        snapshot.tags.push(TAG_REPAIRED.to_owned());
+    }
+}
+
+/// True of a snapshot that was written again without what was lost. restic marks its own so, too.
+pub(crate) fn is_repaired(snapshot: &Snapshot) -> bool {
+    snapshot.tags.iter().any(|tag| tag == TAG_REPAIRED)
 }
 
 fn foreign_entity(snapshot: &Snapshot) -> Result<EntityName> {

@@ -9,6 +9,7 @@
 mod announced;
 mod base;
 mod base_cells;
+mod bases;
 mod browse;
 mod carry;
 mod convert;
@@ -25,11 +26,15 @@ mod filter;
 mod holes;
 mod identity;
 mod listing;
+mod lost;
 mod name;
+mod partial;
 mod placed;
 mod protect;
+mod read_data;
 mod rebuild;
 mod record;
+mod repair;
 mod restore;
 mod stored_carrier;
 mod stored_disk;
@@ -40,6 +45,8 @@ mod stored_sink;
 mod stored_source;
 mod stored_stream;
 mod stored_top;
+mod stored_tree;
+mod storing;
 mod stream_tree;
 mod transfer;
 mod verify;
@@ -51,6 +58,7 @@ pub use error::{Error, Result};
 pub use identity::{Identity, StoredSnapshot, components, is_within, stored_path};
 pub use listing::{Listing, Wanted, Which, short};
 pub use protect::{Parent, ProtectOptions, ProtectPlan, Survey};
+pub use read_data::{Part, ReadData};
 pub use record::{
     ComponentDoc, ContentDoc, CountsDoc, EntityDoc, OmissionDoc, OmissionsDoc, OutcomeDoc,
     TrafficDoc,

@@ -1,6 +1,6 @@
 //! What is stored: snapshots as entities, and which one is meant.
 
-use alidade_model::{EntityName, Host, Origin, Time};
+use alidade_model::{EntityName, Host, Time};
 use alidade_repository::FileId;
 
 use crate::identity::{StoredSnapshot, is_within, stored_path};
@@ -79,7 +79,7 @@ impl Engine {
     ) -> Result<StoredSnapshot> {
         let host = wanted.host.as_ref().unwrap_or(&self.parts.identity.host);
         let fits = |stored: &StoredSnapshot| {
-            stored.origin != Origin::Evidence
+            stored.origin.is_state()
                 && stored.host == *host
                 && not_after.is_none_or(|time| stored.time <= time)
         };

@@ -1,29 +1,30 @@
 //! Protect: copy a live entity into the repository.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use alidade_entity::{
-    Class, Cx, Ending, EntryNo, Params, Place, ProtectedEntity, ReadOptions, Reading, Source,
-    TreeSource, Visit,
+    Class, Cx, EntryNo, Params, Place, ProtectedEntity, ReadOptions, Reading, Source, TreeSource,
+    Visit,
 };
 use alidade_model::{
-    Bytes, Checks, Consistency, ContentName, Counts, EntityName, Entry, Exclusions, Host, Kind,
-    Omissions, Origin, Outcome, Rule, RunId, Selection, SnapshotId, Status, Time, Verb,
+    ContentName, Counts, EntityName, Entry, Exclusions, Host, Kind, Omissions, Origin, Outcome,
+    Rule, RunId, Selection, SnapshotId, Time,
 };
-use alidade_repository::{
-    BlobId, Compression, Indexed, Lock, Node, Snapshot, Summary, Writer, WriterOptions,
-};
+use alidade_repository::{Compression, Cuts, Indexed, Lock, Writer, WriterOptions};
 
 use crate::base::{Base, BaseHoles, Found};
-use crate::copy::{Copied, copy_tree};
-use crate::identity::{StoredSnapshot, is_within, stored_path, tags};
+use crate::bases::Bases;
+use crate::identity::{StoredSnapshot, is_within, stored_path};
 use crate::listing::{Wanted, Which};
-use crate::record::{ContentDoc, EntityDoc, OutcomeDoc};
+use crate::partial::Unfinished;
 use crate::stored_entity::StoredEntity;
 use crate::stored_form::{StoredForm, to_read};
-use crate::stored_sink::StoredSink;
-use crate::stored_top::Stored;
+use crate::storing::Storing;
 use crate::{Engine, Error, Result, name};
+
+/// Partial snapshots that a run compares with, beside its parent.
+const GOES_ON_FROM: usize = 3;
 
 /// Which snapshot to compare with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub struct ProtectOptions {
     pub host: Option<Host>,
     /// What to compare with.
     pub parent: Parent,
+    /// Where the contents of files are cut.
+    pub cuts: Cuts,
     /// How hard to compress.
     pub compression: Compression,
     /// Bytes at which a pack is closed.
@@ -57,6 +60,9 @@ pub struct ProtectOptions {
     pub self_check: bool,
     /// Write no snapshot when nothing differs from the parent.
     pub skip_if_unchanged: bool,
+    /// How often what is stored so far becomes a partial snapshot, from which an interrupted run goes on; zero
+    /// for never. When not given once a minute, and so that it takes a twentieth of the time at most.
+    pub checkpoint: Option<Duration>,
 }
 
 impl ProtectOptions {
@@ -69,10 +75,12 @@ impl ProtectOptions {
             tags: Vec::new(),
             host: None,
             parent: Parent::Auto,
+            cuts: Cuts::Ours,
             compression: Compression::Default,
             pack_size: 16 << 20,
             self_check: true,
             skip_if_unchanged: false,
+            checkpoint: None,
         }
     }
 }
@@ -105,12 +113,25 @@ pub struct ProtectPlan {
     pub snapshot: SnapshotId,
     /// What it is compared with.
     pub parent: Option<StoredSnapshot>,
+    /// What interrupted runs have stored of this entity, the newest first.
+    pub partial: Vec<StoredSnapshot>,
     /// How; the rules that keep our own files out are among its rules.
     pub options: ProtectOptions,
     /// What a walk through the source counted, where one was asked for.
     pub survey: Option<Survey>,
     /// When the plan was made.
     pub made: Time,
+}
+
+impl ProtectPlan {
+    /// The partial snapshots that it goes on from: those newer than its parent, the newest first, three at most.
+    /// One run leaves one; each has what the others may not have come to.
+    pub fn goes_on_from(&self) -> impl Iterator<Item = &StoredSnapshot> {
+        let newer = |partial: &&StoredSnapshot| {
+            self.parent.as_ref().is_none_or(|parent| partial.time > parent.time)
+        };
+        self.partial.iter().filter(newer).take(GOES_ON_FROM)
+    }
 }
 
 impl Engine {
@@ -132,9 +153,11 @@ impl Engine {
             .rules
             .extend(self.parts.own.iter().filter(|rule| concerns(rule, entity)).cloned());
         crate::filter::Filter::of(&options.selection)?;
+        let (parent, partial) = self.parents(entity, &host, &how.parent)?;
         let mut plan = ProtectPlan {
             entity: entity.clone(),
-            parent: self.parent(entity, &host, &how.parent)?,
+            parent,
+            partial,
             host,
             run: name::run(self.cx())?,
             snapshot: name::snapshot(self.cx())?,
@@ -152,8 +175,8 @@ impl Engine {
 
     /// Copies the entity into the repository, as planned.
     ///
-    /// The outcome says what came of it; a snapshot exists when it names one. On an interruption or an
-    /// error there is none, and what was stored until then is used by the next run.
+    /// The outcome says what came of it; a snapshot exists when it names one. On an interruption or an error there is
+    /// none, but for a partial one, perhaps, and what was stored until then is used by the next run.
     ///
     /// # Errors
     /// When the copy could not be made at all.
@@ -196,26 +219,27 @@ impl Engine {
         outcome
     }
 
-    /// The snapshot to compare with.
-    fn parent(
+    /// The snapshot to compare with, and the partial ones of the entity, the newest first.
+    fn parents(
         &self,
         entity: &EntityName,
         host: &Host,
         parent: &Parent,
-    ) -> Result<Option<StoredSnapshot>> {
+    ) -> Result<(Option<StoredSnapshot>, Vec<StoredSnapshot>)> {
         match parent {
-            Parent::None => Ok(None),
+            Parent::None => Ok((None, Vec::new())),
             Parent::Id(id) => {
                 let which = Which::Id(id.clone());
-                self.resolve(&Wanted { entity: None, which, host: None }).map(Some)
+                let parent = self.resolve(&Wanted { entity: None, which, host: None })?;
+                Ok((Some(parent), Vec::new()))
             }
             Parent::Auto => {
-                let listing = self.snapshots()?;
-                Ok(listing.snapshots.into_iter().rfind(|stored| {
-                    stored.entity == *entity
-                        && stored.host == *host
-                        && stored.origin != Origin::Evidence
-                }))
+                let mut of_it = self.snapshots()?.snapshots;
+                of_it.retain(|stored| stored.entity == *entity && stored.host == *host);
+                let is_partial = |stored: &StoredSnapshot| stored.origin == Origin::Partial;
+                let partial = of_it.iter().rev().filter(|stored| is_partial(stored)).cloned();
+                let partial = partial.collect();
+                Ok((of_it.into_iter().rfind(|stored| stored.origin.is_state()), partial))
             }
         }
     }
@@ -243,10 +267,36 @@ impl Engine {
 
     fn writer_options(&self, how: &ProtectOptions) -> WriterOptions {
         WriterOptions {
+            cuts: how.cuts,
             compression: how.compression,
             pack_size: how.pack_size,
             self_check: how.self_check,
             scratch: self.parts.scratch.clone(),
+        }
+    }
+
+    /// What a copy is compared with.
+    pub(crate) fn bases(&self, indexed: &Arc<Indexed>, plan: &ProtectPlan) -> Result<Bases> {
+        let parent = self.base(indexed, plan.parent.as_ref())?;
+        let mut bases: Vec<Base> = plan
+            .goes_on_from()
+            .map(|partial| self.base(indexed, Some(partial)))
+            .collect::<Result<_>>()?;
+        bases.push(parent);
+        Ok(Bases::new(bases.remove(0), bases))
+    }
+
+    /// What the newest partial snapshot has of a large file. One that does not read costs time alone.
+    pub(crate) fn unfinished(
+        &self,
+        indexed: &Arc<Indexed>,
+        plan: &ProtectPlan,
+    ) -> Result<Option<Unfinished>> {
+        use alidade_repository::Error as Failed;
+        let Some(partial) = plan.goes_on_from().next() else { return Ok(None) };
+        match Unfinished::read(self.cx(), indexed, partial.snapshot.tree) {
+            Err(Error::Repository(Failed::Damaged { .. } | Failed::NotFound { .. })) => Ok(None),
+            read => read,
         }
     }
 
@@ -257,7 +307,7 @@ impl Engine {
             return Ok(Base::new(cx, Arc::clone(indexed), None, BaseHoles::None));
         };
         let holes = match parent.origin {
-            Origin::Ours => {
+            Origin::Ours | Origin::Partial => {
                 let entity = StoredEntity::new(parent.clone(), Arc::clone(indexed));
                 match entity.hole_map(cx) {
                     Ok(Some(map)) => BaseHoles::Map(map),
@@ -289,7 +339,7 @@ impl Engine {
             // Nobody knows before it was read.
             Source::Stream(_) => return Ok(Survey { counts, ..Survey::default() }),
         }
-        let base = self.base(indexed, plan.parent.as_ref())?;
+        let base = self.bases(indexed, plan)?;
         let mut survey =
             Surveyor { cx: self.cx(), base, open: Vec::new(), next: 0, survey: Survey::default() };
         let mut source = StoredForm::of(&plan.entity, reading.source, &reading.basis).source;
@@ -321,14 +371,10 @@ pub(crate) fn tree(source: Source) -> Result<Box<dyn TreeSource>> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Counts what a walk meets.
 struct Surveyor<'a> {
     cx: &'a Cx,
-    base: Base,
+    base: Bases,
     open: Vec<EntryNo>,
     next: u64,
     survey: Survey,
@@ -374,201 +420,6 @@ impl Surveyor<'_> {
                 }
                 self.survey.to_read += if same == Some(true) { 0 } else { size };
             }
-        }
-    }
-}
-
-/// A copy into the repository, under way.
-struct Storing<'a> {
-    engine: &'a Engine,
-    plan: &'a ProtectPlan,
-    indexed: &'a Arc<Indexed>,
-    writer: &'a Writer,
-    started: Time,
-}
-
-impl Storing<'_> {
-    fn run(&self, reading: Reading) -> Result<Outcome> {
-        let cx = self.engine.cx();
-        let mut form = StoredForm::of(&self.plan.entity, reading.source, &reading.basis);
-        let base = self.engine.base(self.indexed, self.plan.parent.as_ref())?;
-        let trail = form.source.trail().len();
-        let sink = StoredSink::new((self.indexed, self.writer), base, trail, form.cut);
-        let mut copied = copy_tree(cx, form.source.as_mut(), &sink, self.engine.parts.workers)?;
-        let unreadable = form.conclude(&mut copied)?;
-        let mut ending = reading.lease.finish()?;
-        ending.omissions.append(unreadable);
-        let known = sink.known_bytes();
-        let stored = sink.into_stored();
-        let next = ending.next.take();
-        let mut outcome = self.outcome(copied, ending, known);
-        if self.unchanged(&stored, &outcome)? {
-            self.writer.abandon(cx)?;
-            if let Some(parent) = &self.plan.parent {
-                outcome.snapshot_file = Some(parent.file.to_string());
-                outcome.entity = parent.entity_id();
-            }
-            outcome
-                .notes
-                .push("nothing differs from the parent; no snapshot was written".to_owned());
-            return Ok(outcome);
-        }
-        let content = ContentDoc {
-            name: ContentName::data().to_string(),
-            shape: form.shape.word().to_owned(),
-            path: alidade_model::encode_object(&form.path),
-            // What is missing now must be read again.
-            base: next.filter(|_| outcome.omissions.is_empty()).map(|base| hex(&base.0)),
-            unverified: !form.is_vouched(),
-        };
-        if content.unverified {
-            outcome
-                .notes
-                .push("producer unverified: nobody says that the stream is whole".to_owned());
-        }
-        let record = self.entity_doc(&outcome, content)?;
-        let tree = stored.seal(cx, self.writer, &record, self.started)?;
-        let file = self.writer.commit(cx, &self.snapshot(tree, &outcome))?;
-        outcome.snapshot_file = Some(file.to_string());
-        let stats = self.writer.stats();
-        outcome.bytes.added = stats.plain_new;
-        outcome.bytes.stored = stats.stored;
-        outcome.checks.self_checked = stats.self_checked;
-        outcome.checks.new_blobs = stats.data_new + stats.trees_new;
-        self.insist_on_self_check(&mut outcome);
-        outcome.ended = cx.now();
-        Ok(outcome)
-    }
-
-    fn outcome(&self, copied: Copied, ending: Ending, known: u64) -> Outcome {
-        let plan = self.plan;
-        let stats = self.writer.stats();
-        let mut counts = copied.counts;
-        let theirs = copied.sink.counts;
-        (counts.new, counts.changed, counts.unchanged) =
-            (theirs.new, theirs.changed, theirs.unchanged);
-        counts.sparse = theirs.sparse;
-        let mut omissions = copied.omissions;
-        omissions.append(copied.sink.omissions);
-        omissions.append(ending.omissions);
-        let consistency =
-            if counts.inconsistent > 0 { Consistency::Torn } else { ending.consistency };
-        let mut outcome = Outcome {
-            run: plan.run.clone(),
-            verb: Verb::Protect,
-            entity: plan.entity.at(plan.snapshot.clone()),
-            host: plan.host.clone(),
-            snapshot_file: None,
-            parent: plan.parent.as_ref().map(|parent| parent.file.to_string()),
-            status: Status::Done,
-            counts,
-            bytes: Bytes {
-                total: copied.bytes.total,
-                read: copied.bytes.read,
-                written: 0,
-                added: stats.plain_new,
-                stored: stats.stored,
-                deduplicated: known,
-            },
-            digest: copied.sink.digest,
-            omissions,
-            excluded: ending.excluded,
-            consistency: Some(consistency),
-            checks: copied.sink.checks,
-            traffic: None,
-            notes: copied.sink.notes,
-            started: self.started,
-            ended: self.engine.cx().now(),
-        };
-        outcome.status = outcome.verdict();
-        outcome
-    }
-
-    /// A self-check that was asked for and did not happen is no success.
-    fn insist_on_self_check(&self, outcome: &mut Outcome) {
-        let Checks { self_checked, new_blobs, .. } = outcome.checks;
-        if self.plan.options.self_check && self_checked < new_blobs {
-            outcome.status = Status::Omissions;
-            let note = format!("only {self_checked} of {new_blobs} new blobs were self-checked");
-            outcome.notes.push(note);
-        }
-    }
-
-    fn unchanged(&self, stored: &Stored, outcome: &Outcome) -> Result<bool> {
-        let Some(parent) =
-            self.plan.parent.as_ref().filter(|_| self.plan.options.skip_if_unchanged)
-        else {
-            return Ok(false);
-        };
-        if outcome.status != Status::Done {
-            return Ok(false);
-        }
-        let nodes = self.indexed.tree(self.engine.cx(), parent.snapshot.tree)?;
-        let theirs = nodes.collect::<alidade_repository::Result<Vec<Node>>>()?;
-        Ok(stored.same_as(&theirs))
-    }
-
-    fn entity_doc(&self, outcome: &Outcome, content: ContentDoc) -> Result<Vec<u8>> {
-        let path = stored_path(&self.plan.entity);
-        let doc = EntityDoc {
-            id: outcome.entity.to_string(),
-            name: String::from_utf8_lossy(&path).into_owned(),
-            size: outcome.bytes.total,
-            data_transports: Vec::new(),
-            metadata_transports: Vec::new(),
-            combined_transports: Vec::new(),
-            component_specs: Vec::new(),
-            version: 1,
-            contents: vec![content],
-            outcome: OutcomeDoc::from(outcome),
-        };
-        let what = || format!("entity.json of run {}", outcome.run);
-        serde_json::to_vec_pretty(&doc).map_err(|source| Error::Record { what: what(), source })
-    }
-
-    fn snapshot(&self, tree: BlobId, outcome: &Outcome) -> Snapshot {
-        let identity = &self.engine.parts.identity;
-        let plan = self.plan;
-        let mut all_tags = tags(&plan.entity, &plan.snapshot, &plan.run);
-        all_tags.extend(plan.options.tags.iter().cloned());
-        let path = stored_path(&plan.entity);
-        let stats = self.writer.stats();
-        Snapshot {
-            time: self.started,
-            parent: plan.parent.as_ref().map(|parent| parent.file),
-            tree,
-            paths: vec![String::from_utf8_lossy(&path).into_owned()],
-            hostname: plan.host.to_string(),
-            username: identity.username.clone(),
-            uid: identity.uid,
-            gid: identity.gid,
-            excludes: plan
-                .options
-                .selection
-                .rules
-                .iter()
-                .filter_map(|rule| match rule {
-                    Rule::Pattern(pattern) => Some(pattern.clone()),
-                    _ => None,
-                })
-                .collect(),
-            tags: all_tags,
-            original: None,
-            program_version: identity.program_version.clone(),
-            summary: Some(Summary {
-                backup_start: self.started,
-                backup_end: self.engine.cx().now(),
-                files_new: outcome.counts.new,
-                files_changed: outcome.counts.changed,
-                files_unmodified: outcome.counts.unchanged,
-                data_blobs: stats.data_new,
-                tree_blobs: stats.trees_new,
-                data_added: stats.plain_new,
-                data_added_packed: stats.stored,
-                total_files_processed: outcome.counts.files,
-                total_bytes_processed: outcome.bytes.total,
-                ..Summary::default()
-            }),
         }
     }
 }

@@ -37,6 +37,10 @@ impl Engine {
         let mut broken = listing.damaged;
         for stored in &listing.snapshots {
             self.cx().check()?;
+            if stored.origin == Origin::Partial {
+                // It is gone with the next whole one.
+                continue;
+            }
             let outcome = match self.outcome_of(&indexed, stored) {
                 Ok(outcome) => outcome,
                 Err(Error::Repository(alidade_repository::Error::Cancelled)) => {
@@ -52,7 +56,7 @@ impl Engine {
             if stored.origin == Origin::Evidence {
                 let about = listing.snapshots.iter().find(|subject| {
                     Some(subject.file.to_string()) == outcome.snapshot_file
-                        || (outcome.snapshot_file.is_none() && subject.origin != Origin::Evidence)
+                        || (outcome.snapshot_file.is_none() && subject.origin.is_state())
                 });
                 if let Some(about) = about {
                     rows.evidence.push(self.evidence_row(about, &outcome)?);
@@ -75,7 +79,7 @@ impl Engine {
     ) -> Result<Option<Outcome>> {
         let cx = self.cx();
         let mut doc = match stored.origin {
-            Origin::Foreign => return Ok(None),
+            Origin::Foreign | Origin::Partial => return Ok(None),
             Origin::Ours => {
                 let entity = StoredEntity::new(stored.clone(), Arc::clone(indexed));
                 match entity.record(cx)? {

@@ -171,7 +171,6 @@ fn time_of(timestamp: Timestamp) -> Time {
 
 impl From<&Outcome> for OutcomeDoc {
     fn from(outcome: &Outcome) -> Self {
-        let omissions = &outcome.omissions;
         Self {
             run: outcome.run.to_string(),
             verb: outcome.verb.word().to_owned(),
@@ -183,11 +182,7 @@ impl From<&Outcome> for OutcomeDoc {
             counts: CountsDoc::from(&outcome.counts),
             bytes: outcome.bytes,
             digest: outcome.digest.map(|digest| digest.to_string()),
-            omissions: OmissionsDoc {
-                total: omissions.total(),
-                by_kind: omissions.counts().map(|(k, n)| (k.word().to_owned(), n)).collect(),
-                named: omissions.named().iter().map(OmissionDoc::from).collect(),
-            },
+            omissions: OmissionsDoc::from(&outcome.omissions),
             excluded: outcome.excluded.clone(),
             consistency: outcome.consistency.map(|level| level.word().to_owned()),
             checks: outcome.checks,
@@ -245,8 +240,18 @@ impl OutcomeDoc {
     }
 }
 
+impl From<&Omissions> for OmissionsDoc {
+    fn from(omissions: &Omissions) -> Self {
+        Self {
+            total: omissions.total(),
+            by_kind: omissions.counts().map(|(k, n)| (k.word().to_owned(), n)).collect(),
+            named: omissions.named().iter().map(OmissionDoc::from).collect(),
+        }
+    }
+}
+
 impl OmissionsDoc {
-    fn read(&self) -> Result<Omissions> {
+    pub(crate) fn read(&self) -> Result<Omissions> {
         let kind_of = |word: &str| {
             OmissionKind::from_word(word)
                 .ok_or_else(|| Error::Usage(format!("`{word}` is no kind of omission")))

@@ -20,6 +20,7 @@ use crate::copy_disk::{compare_disk, copy_disk};
 use crate::copy_stream::copy_stream;
 use crate::filter::Filter;
 use crate::identity::StoredSnapshot;
+use crate::lost::lacks;
 use crate::protect::tree;
 use crate::stored_entity::StoredEntity;
 use crate::{Engine, Error, Result, name};
@@ -160,6 +161,7 @@ impl Engine {
             None => self.hold()?,
         };
         let kind = self.parts.registry.get(&planned.from.entity.type_name)?;
+        let (lacking, unsaid) = lacks(cx, &indexed, &planned.from, &selection(&planned.options))?;
         let stored = StoredEntity::new(planned.from.clone(), indexed)
             .with_sparse_zeros(planned.options.sparse_zeros);
         lock.as_ref().map_or(Ok(()), |lock| lock.check(cx))?;
@@ -171,6 +173,11 @@ impl Engine {
             (Source::Tree(source), Sink::Tree(sink)) => self.restore_tree(source, lease, &*sink)?,
             (Source::Disk(source), Sink::Disk(sink)) => {
                 self.restore_disk(&stored, (&*source, lease), &*sink, options)?
+            }
+            (Source::Stream(_), Sink::Stream(_)) if !lacking.is_empty() => {
+                let attempt =
+                    "restore a stream of which a part was lost: what is left is not what was made";
+                return Err(alidade_entity::Error::new(Class::Damaged, attempt).into());
             }
             (Source::Stream(source), Sink::Stream(sink)) => {
                 self.restore_stream(&stored, (source, lease), sink)?
@@ -203,6 +210,8 @@ impl Engine {
             started,
             ended: cx.now(),
         };
+        outcome.omissions.append(lacking);
+        outcome.notes.extend(unsaid);
         outcome.status = outcome.verdict();
         if restored.damaged > 0 {
             outcome.status = Status::Damaged;

@@ -92,7 +92,7 @@ impl StoredEntity {
 
     fn shape(&self, cx: &Cx) -> Result<Shape> {
         let content = self.content_or_damage(cx)?;
-        let Some(content) = content else { return Ok(Shape::Tree) };
+        let Some(content) = content else { return Ok(self.shape_of_type()) };
         Shape::from_word(&content.shape).ok_or_else(|| {
             let attempt = format!("read a content of the unknown shape `{}`", content.shape);
             Error::new(Class::Unsupported, attempt)
@@ -122,6 +122,20 @@ impl StoredEntity {
     /// Bytes of content, as its writer counted them.
     fn size(&self) -> Option<u64> {
         self.stored.snapshot.summary.as_ref().map(|summary| summary.total_bytes_processed)
+    }
+
+    /// The shape of an entity whose record is lost, and of a foreign one.
+    fn shape_of_type(&self) -> Shape {
+        match self.stored.entity.type_name.as_str() {
+            "disk" => Shape::Disk,
+            "stream" => Shape::Stream,
+            _ => Shape::Tree,
+        }
+    }
+
+    /// True when it is a disk; one whose record is lost is judged by its type.
+    pub(crate) fn is_disk(&self, cx: &Cx) -> bool {
+        self.shape(cx).unwrap_or_else(|_| self.shape_of_type()) == Shape::Disk
     }
 
     /// The disk that it is, if it is one.
@@ -281,6 +295,18 @@ impl ProtectedEntity for StoredEntity {
     }
 }
 
+/// One of our own nodes in a snapshot.
+pub(crate) fn own_node(
+    cx: &Cx,
+    indexed: &Arc<Indexed>,
+    root: BlobId,
+    name: &str,
+) -> alidade_repository::Result<Option<Node>> {
+    let Some(own) = child(cx, indexed, root, OWN_DIR.as_bytes())? else { return Ok(None) };
+    let Some(tree) = own.subtree.filter(|_| own.kind == NodeKind::Dir) else { return Ok(None) };
+    child(cx, indexed, tree, name.as_bytes())
+}
+
 /// The content of one of our own files in a snapshot.
 pub(crate) fn own_file(
     cx: &Cx,
@@ -288,9 +314,7 @@ pub(crate) fn own_file(
     root: BlobId,
     name: &str,
 ) -> alidade_repository::Result<Option<Content>> {
-    let Some(own) = child(cx, indexed, root, OWN_DIR.as_bytes())? else { return Ok(None) };
-    let Some(tree) = own.subtree.filter(|_| own.kind == NodeKind::Dir) else { return Ok(None) };
-    let file = child(cx, indexed, tree, name.as_bytes())?;
+    let file = own_node(cx, indexed, root, name)?;
     Ok(file.filter(|node| node.kind == NodeKind::File).and_then(|node| node.content))
 }
 

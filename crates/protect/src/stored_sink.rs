@@ -7,22 +7,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use alidade_entity::{
     Carrier, Class, Cx, EntryNo, Error, Place, Result, SinkEnding, TreeSink, Verdict, Want,
 };
-use alidade_model::{
-    Checks, ContentDigest, Counts, Entry, Hole, Kind, Metadata, Omission, OmissionKind, Omissions,
-};
-use alidade_repository::{
-    BlobId, BlobKind, Content, Indexed, Node, NodeKind, SameNode, TreeWriter, Writer,
-};
+use alidade_model::{Checks, ContentDigest, Entry, Hole, Kind, Metadata, Omission};
+use alidade_repository::{BlobId, BlobKind, Content, Indexed, NodeKind, SameNode, Writer};
 
 use crate::announced::{Announced, Begun, Same};
-use crate::base::{Base, Found, KnownHoles};
+use crate::base::{Found, KnownHoles};
 use crate::base_cells::BaseCells;
-use crate::convert::node_of;
+use crate::bases::Bases;
 use crate::disk_layout::ZeroIds;
-use crate::error::as_entity;
+use crate::partial::{Checkpoints, Unfinished};
+use crate::record;
 use crate::stored_carrier::StoredCarrier;
-use crate::stored_top::{Log, Stored};
-use crate::{holes, record};
+use crate::stored_top::Stored;
+use crate::stored_tree::Tree;
 
 /// Stores a tree. Memory: the buffers of the open trees, the entries that are begun and not settled, and
 /// those that lie directly at the top.
@@ -32,7 +29,10 @@ pub(crate) struct StoredSink<'a> {
     cut: Cut,
     /// Entries numbered up to this are the directories above the walk.
     trail: u64,
-    base: Mutex<Base>,
+    base: Mutex<Bases>,
+    /// What an interrupted run had of a large file.
+    unfinished: Option<Unfinished>,
+    checkpoints: Option<Checkpoints<'a>>,
     begun: Mutex<Announced>,
     /// The spans of files that come in spans, by where they begin.
     spans: Mutex<HashMap<EntryNo, BTreeMap<u64, Taken>>>,
@@ -51,7 +51,7 @@ pub(crate) enum Cut {
 }
 
 /// The content of a file, or of a span of it, so far.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Taken {
     pub(crate) content: Content,
     /// The bytes its blobs stand for.
@@ -74,37 +74,10 @@ impl Taken {
     }
 }
 
-/// The settled side: directories that are open, innermost last.
-struct Tree<'a> {
-    open: Vec<Directory<'a>>,
-    /// The finished nodes at the top of the snapshot.
-    top: Vec<Node>,
-    path: Vec<u8>,
-    digest: Option<ContentDigest>,
-    counts: Counts,
-    omissions: Omissions,
-    hole_map: Log,
-    omitted: Log,
-}
-
-struct Directory<'a> {
-    node: DirectoryNode,
-    /// `None` once the tree passed what the format can hold.
-    tree: Option<TreeWriter<'a>>,
-}
-
-/// The node of a directory that is open.
-enum DirectoryNode {
-    /// Without its subtree.
-    Node(Box<Node>),
-    /// The base's, when the directory itself turns out to be the same.
-    Same(Box<Entry>, SameNode),
-}
-
 impl<'a> StoredSink<'a> {
     pub(crate) fn new(
         (indexed, writer): (&'a Indexed, &'a Writer),
-        base: Base,
+        base: Bases,
         trail: usize,
         cut: Cut,
     ) -> Self {
@@ -114,21 +87,26 @@ impl<'a> StoredSink<'a> {
             cut,
             trail: trail as u64,
             base: Mutex::new(base),
+            unfinished: None,
+            checkpoints: None,
             begun: Mutex::default(),
             spans: Mutex::default(),
-            tree: Mutex::new(Tree {
-                open: Vec::new(),
-                top: Vec::new(),
-                path: Vec::new(),
-                digest: Some(ContentDigest::new()),
-                counts: Counts::default(),
-                omissions: Omissions::default(),
-                hole_map: Log::default(),
-                omitted: Log::default(),
-            }),
+            tree: Mutex::new(Tree::new()),
             zeros: Mutex::default(),
             known_bytes: AtomicU64::new(0),
         }
+    }
+
+    /// Goes on with a large file where an interrupted run stopped.
+    pub(crate) fn going_on_with(mut self, unfinished: Option<Unfinished>) -> Self {
+        self.unfinished = unfinished;
+        self
+    }
+
+    /// Makes partial snapshots.
+    pub(crate) fn with_checkpoints(mut self, checkpoints: Checkpoints<'a>) -> Self {
+        self.checkpoints = Some(checkpoints);
+        self
     }
 
     /// Bytes of content that were read and that the repository had already.
@@ -136,20 +114,61 @@ impl<'a> StoredSink<'a> {
         self.known_bytes.load(Ordering::Relaxed)
     }
 
-    /// What was stored, after [`TreeSink::finish`].
-    pub(crate) fn into_stored(self) -> Stored {
+    /// What was stored, after [`TreeSink::finish`], and what made partial snapshots.
+    pub(crate) fn into_stored(self) -> (Stored, Option<Checkpoints<'a>>) {
         let tree = self.tree.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Stored { top: tree.top, hole_map: tree.hole_map, omitted: tree.omitted }
+        let stored = Stored { top: tree.top, hole_map: tree.hole_map, omitted: tree.omitted };
+        (stored, self.checkpoints)
+    }
+
+    /// The large file of which some spans are stored.
+    fn unfinished(&self, directory: &[u8]) -> Option<Unfinished> {
+        let begun = lock(&self.begun);
+        let (no, entry) = begun.first_open()?;
+        let spans = lock(&self.spans);
+        let mut whole = Taken::default();
+        for (from, span) in spans.get(&no)? {
+            if *from != whole.bytes {
+                return None;
+            }
+            whole.append(span.clone());
+        }
+        let path = [directory, b"/", &entry.name].concat();
+        Unfinished::of(path, entry, whole)
+    }
+
+    /// What is wanted of a file of which nothing is known: all of it, or what an interrupted run had not stored.
+    fn rest_of(&self, base: &Bases, no: EntryNo, entry: &Entry) -> Want {
+        let Some(unfinished) = self.unfinished.as_ref().filter(|_| self.takes_spans()) else {
+            return Want::Content;
+        };
+        let path = base.path_of(&entry.name);
+        let Some(taken) = unfinished.taken_of(self.indexed, &path, entry) else {
+            return Want::Content;
+        };
+        let bytes = taken.bytes;
+        self.keep_span(no, 0, taken);
+        Want::From(bytes)
     }
 
     /// What becomes of a file, by what the base says about it.
-    fn begin_file(&self, base: &mut Base, found: Found, entry: &Entry) -> (Begun, Want) {
+    fn begin_file(
+        &self,
+        base: &mut Bases,
+        found: Found,
+        (no, entry): (EntryNo, &Entry),
+    ) -> (Begun, Want) {
         let is_new = matches!(found, Found::Nothing);
         let same = found.version(entry).is_some_and(|version| entry.version.matches(&version));
         let (known, cells) = match (same, self.cut) {
             (true, _) => (self.known(base, found, entry), None),
             (false, Cut::Cells { since: true }) => (None, self.cells(base, found, entry)),
             (false, _) => (None, None),
+        };
+        let rest = if known.is_none() && cells.is_none() {
+            self.rest_of(base, no, entry)
+        } else {
+            Want::Content
         };
         let counts = &mut lock(&self.tree).counts;
         match (known, is_new) {
@@ -159,20 +178,20 @@ impl<'a> StoredSink<'a> {
             }
             (None, true) => {
                 counts.new += 1;
-                (Begun::Open(entry.clone()), Want::Content)
+                (Begun::Open(entry.clone()), rest)
             }
             (None, false) => {
                 counts.changed += 1;
                 match cells {
                     Some(cells) => (Begun::Changes(entry.clone(), Arc::new(cells)), Want::Changes),
-                    None => (Begun::Open(entry.clone()), Want::Content),
+                    None => (Begun::Open(entry.clone()), rest),
                 }
             }
         }
     }
 
     /// The unchanged content of a file, when every blob is still there.
-    fn known(&self, base: &mut Base, found: Found, entry: &Entry) -> Option<(Begun, Want)> {
+    fn known(&self, base: &mut Bases, found: Found, entry: &Entry) -> Option<(Begun, Want)> {
         let there = |id: &BlobId| self.indexed.contains(BlobKind::Data, id);
         let known = match found {
             Found::Nothing => return None,
@@ -209,7 +228,7 @@ impl<'a> StoredSink<'a> {
     }
 
     /// What the base has of a file of a disk.
-    fn cells(&self, base: &Base, found: Found, entry: &Entry) -> Option<BaseCells> {
+    fn cells(&self, base: &Bases, found: Found, entry: &Entry) -> Option<BaseCells> {
         let (indexed, zeros, size) = (self.indexed, &self.zeros, entry.metadata.size);
         match found {
             Found::Nothing => None,
@@ -233,6 +252,11 @@ impl<'a> StoredSink<'a> {
         let is_directory = entry.metadata.kind == Kind::Directory;
         let directory = is_directory.then(|| Box::new(entry.clone()));
         Same { node, words, name: entry.name.len(), holes, directory }
+    }
+
+    /// False for the directories above the walk.
+    pub(crate) fn is_counted(&self, no: EntryNo) -> bool {
+        no.0 > self.trail
     }
 
     pub(crate) fn writer(&self) -> &'a Writer {
@@ -313,7 +337,7 @@ impl TreeSink for StoredSink<'_> {
         let mut base = lock(&self.base);
         let found = base.find(cx, place, entry);
         let (begun, want) = match (entry.metadata.kind, found) {
-            (Kind::File, found) => self.begin_file(&mut base, found, entry),
+            (Kind::File, found) => self.begin_file(&mut base, found, (place.no, entry)),
             (_, Found::Same(node)) => {
                 (Begun::Same(self.same(node, entry, Vec::new())), Want::Nothing)
             }
@@ -328,7 +352,19 @@ impl TreeSink for StoredSink<'_> {
     }
 
     fn takes_spans(&self) -> bool {
-        true
+        !self.writer.cuts_whole_files()
+    }
+
+    fn is_rest_due(&self, cx: &Cx) -> bool {
+        self.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.is_due(cx))
+    }
+
+    fn rest(&self, cx: &Cx) -> Result<()> {
+        let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
+        let mut tree = lock(&self.tree);
+        let unfinished = self.unfinished(&tree.path);
+        let stored = tree.so_far(cx, self)?;
+        checkpoints.make(cx, self.writer, stored, unfinished)
     }
 
     fn settle(&self, cx: &Cx, no: EntryNo) -> Result<()> {
@@ -354,7 +390,7 @@ impl TreeSink for StoredSink<'_> {
 
     fn leave(&self, cx: &Cx, no: EntryNo) -> Result<()> {
         let mut tree = lock(&self.tree);
-        tree.leave(cx, no.0 <= self.trail)
+        tree.leave(cx, !self.is_counted(no))
     }
 
     fn omit(&self, cx: &Cx, omission: &Omission) -> Result<()> {
@@ -379,155 +415,6 @@ impl TreeSink for StoredSink<'_> {
             counts: tree.counts,
             notes: lock(&self.base).take_notes(),
         })
-    }
-}
-
-impl<'a> Tree<'a> {
-    fn settle(
-        &mut self,
-        cx: &Cx,
-        sink: &StoredSink<'a>,
-        no: EntryNo,
-        entry: &Entry,
-        (content, holes): (Option<Content>, Vec<Hole>),
-    ) -> Result<()> {
-        let (mut node, lost) = node_of(entry);
-        for name in lost {
-            self.lose(
-                entry,
-                &format!(
-                    "keep the attribute {}, whose name is not text",
-                    String::from_utf8_lossy(&name)
-                ),
-            );
-        }
-        let counted = no.0 > sink.trail;
-        if counted && let Some(digest) = &mut self.digest {
-            digest.enter(entry);
-            if let Some(content) = &content {
-                digest.blobs(content.len());
-                content.iter().for_each(|id| digest.blob(&id.0));
-            }
-        }
-        if entry.metadata.kind == Kind::Directory {
-            self.enter(sink, &entry.name, DirectoryNode::Node(Box::new(node)));
-            return Ok(());
-        }
-        self.note_holes(cx, sink, &entry.name, &holes)?;
-        node.content = content;
-        self.add(cx, &node)
-    }
-
-    /// The same for an entry that is in the base; gives back its buffer.
-    fn settle_same(
-        &mut self,
-        cx: &Cx,
-        sink: &StoredSink<'a>,
-        no: EntryNo,
-        same: Same,
-    ) -> Result<Vec<u8>> {
-        let Same { node, words, name, holes, directory } = same;
-        let (name, described) = words.split_at(name);
-        let counted = no.0 > sink.trail;
-        if counted && let Some(digest) = &mut self.digest {
-            digest.described(described);
-        }
-        if let Some(entry) = directory {
-            self.enter(sink, name, DirectoryNode::Same(entry, node));
-        } else {
-            self.note_holes(cx, sink, name, &holes)?;
-            self.put(|tree| tree.add_same(cx, name, &node))?;
-        }
-        Ok(words)
-    }
-
-    fn enter(&mut self, sink: &StoredSink<'a>, name: &[u8], node: DirectoryNode) {
-        self.path.push(b'/');
-        self.path.extend_from_slice(name);
-        self.open.push(Directory { node, tree: Some(sink.writer.begin_tree()) });
-    }
-
-    fn note_holes(
-        &mut self,
-        cx: &Cx,
-        sink: &StoredSink<'a>,
-        name: &[u8],
-        holes: &[Hole],
-    ) -> Result<()> {
-        if holes.is_empty() {
-            return Ok(());
-        }
-        let mut path = self.path.clone();
-        path.push(b'/');
-        path.extend_from_slice(name);
-        holes::write(&path, holes, &mut self.hole_map.buffer);
-        self.counts.sparse += 1;
-        self.hole_map.flush_full(cx, sink.writer)
-    }
-
-    fn leave(&mut self, cx: &Cx, trail: bool) -> Result<()> {
-        let Some(Directory { node, tree }) = self.open.pop() else {
-            return Err(Error::new(Class::Failed, "leave a directory that is not open"));
-        };
-        let up = self.path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-        self.path.truncate(up);
-        if !trail && let Some(digest) = &mut self.digest {
-            digest.leave();
-        }
-        let Some(tree) = tree else { return Ok(()) };
-        let saved = tree.finish(cx).map_err(|error| as_entity("store a directory", error))?;
-        let mut node = match node {
-            DirectoryNode::Node(node) => *node,
-            DirectoryNode::Same(entry, same) => {
-                if same.subtree() == Some(saved.id) && !self.open.is_empty() {
-                    return self.put(|tree| tree.add_same(cx, &entry.name, &same));
-                }
-                node_of(&entry).0
-            }
-        };
-        node.subtree = Some(saved.id);
-        self.add(cx, &node)
-    }
-
-    /// Adds a finished node to the innermost open directory.
-    fn add(&mut self, cx: &Cx, node: &Node) -> Result<()> {
-        if self.open.is_empty() {
-            self.top.push(node.clone());
-            return Ok(());
-        }
-        self.put(|tree| tree.add(cx, node))
-    }
-
-    /// Puts something into the innermost open directory.
-    fn put(
-        &mut self,
-        put: impl FnOnce(&mut TreeWriter<'a>) -> alidade_repository::Result<()>,
-    ) -> Result<()> {
-        let Some(directory) = self.open.last_mut() else {
-            return Err(Error::new(Class::Failed, "put an entry where no directory is open"));
-        };
-        let Some(tree) = &mut directory.tree else { return Ok(()) };
-        match put(tree) {
-            Ok(()) => Ok(()),
-            Err(alidade_repository::Error::Unrepresentable { why, .. }) => {
-                // The format has one blob for a directory, of 4 GiB at most.
-                directory.tree = None;
-                self.digest = None;
-                let reason = format!("store the directory: {why}");
-                let path = self.path.clone();
-                self.omissions.add(Omission { path, kind: OmissionKind::Unrepresentable, reason });
-                Ok(())
-            }
-            Err(error) => Err(as_entity("store an entry of a directory", error)),
-        }
-    }
-
-    fn lose(&mut self, entry: &Entry, reason: &str) {
-        let mut path = self.path.clone();
-        path.push(b'/');
-        path.extend_from_slice(&entry.name);
-        let kind = OmissionKind::Unrepresentable;
-        self.omissions.add(Omission { path, kind, reason: reason.to_owned() });
     }
 }
 

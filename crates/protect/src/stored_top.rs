@@ -10,7 +10,7 @@ use crate::identity::OWN_DIR;
 const RECORD_PIECE: usize = 1 << 20;
 
 /// Lines that are stored piece by piece.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Log {
     pub(crate) buffer: Vec<u8>,
     content: Content,
@@ -47,22 +47,23 @@ impl Stored {
         self.top.iter().eq(theirs)
     }
 
-    /// Stores the records and the root tree.
+    /// Stores the records, these and further ones, and the root tree.
     pub(crate) fn seal(
         self,
         cx: &Cx,
         writer: &Writer,
-        entity: &[u8],
+        mut records: Vec<Node>,
         time: alidade_model::Time,
     ) -> alidade_repository::Result<BlobId> {
-        let mut content = Content::new();
-        content.push(writer.save_data(cx, entity)?.id);
-        let mut own = writer.begin_tree();
-        own.add(cx, &record_node("entity.json", content, entity.len() as u64, time))?;
         for (name, log) in [("holes", self.hole_map), ("omissions", self.omitted)] {
             if !log.content.is_empty() {
-                own.add(cx, &record_node(name, log.content, log.size, time))?;
+                records.push(record_node(name, log.content, log.size, time));
             }
+        }
+        records.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let mut own = writer.begin_tree();
+        for record in &records {
+            own.add(cx, record)?;
         }
         let mut directory = Node::new(OWN_DIR, NodeKind::Dir);
         directory.mode = 1 << 31 | 0o700;

@@ -151,7 +151,7 @@ impl Engine {
             compression: how.compression,
             pack_size: how.pack_size,
             self_check: how.self_check,
-            scratch: self.parts.scratch.clone(),
+            ..WriterOptions::new(self.parts.scratch.clone())
         }
     }
 }

@@ -3,10 +3,11 @@
 use alidade_model::{Checks, Counts, Outcome, Status, Verb};
 use alidade_repository::{CheckOptions, CheckSummary, Finding};
 
-use crate::{Engine, Result, name};
+use crate::read_data::Watch;
+use crate::{Engine, Part, ReadData, Result, name};
 
 /// Findings that the record of a check names; all are told while it runs, and all are counted.
-const NAMED: usize = 100;
+pub(crate) const NAMED: usize = 100;
 
 /// What came of a check.
 #[derive(Debug)]
@@ -18,26 +19,32 @@ pub struct CheckOutcome {
 }
 
 impl Engine {
-    /// Checks structure and references of the repository; with `read_data`, reads and hashes everything.
+    /// Checks structure and references of the repository, and reads and hashes the data that is asked for. Which packs
+    /// were read and found right is recorded in the catalog while it runs, so that a check that was interrupted can
+    /// be taken up, and parts that are read day by day become everything.
     ///
     /// `each` is told every finding when it is found. The outcome is [`Status::Damaged`] when one of them means
     /// that something stored cannot be restored.
     ///
     /// # Errors
     /// When the repository could not be checked.
-    pub fn check(&self, read_data: bool, each: &mut dyn FnMut(&Finding)) -> Result<CheckOutcome> {
+    pub fn check(&self, read: ReadData, each: &mut dyn FnMut(&Finding)) -> Result<CheckOutcome> {
         let cx = self.cx();
         let started = cx.now();
         let lock = self.lock_early()?;
-        let mut findings = Vec::new();
+        let read_data = read.part != Part::Nothing;
         let options = CheckOptions { read_data, parallel: self.parts.workers };
-        let repository = &self.parts.repository;
-        let summary = repository.check(cx, lock.as_ref(), options, &mut |finding| {
-            each(&finding);
-            if findings.len() < NAMED {
-                findings.push(finding.to_string());
-            }
-        })?;
+        let mut watch = Watch::new(self, read, each);
+        let checked = self.parts.repository.check(cx, lock.as_ref(), options, &mut watch);
+        let (recorded, mut notes) = (watch.end(), std::mem::take(&mut watch.named));
+        let summary = checked?;
+        if let Err(error) = recorded {
+            notes.push(format!("which packs were read is not recorded: {error}"));
+        }
+        if read_data && !read.is_everything() {
+            let (read, of) = (summary.packs_read, summary.packs);
+            notes.push(format!("a part of the data was read: {read} of {of} packs"));
+        }
         let damaged = summary.damage > 0;
         let mut outcome = Outcome {
             run: name::run(cx)?,
@@ -55,7 +62,7 @@ impl Engine {
             consistency: None,
             checks: Checks { verified: summary.blobs_read, ..Checks::default() },
             traffic: None,
-            notes: findings,
+            notes,
             started,
             ended: cx.now(),
         };

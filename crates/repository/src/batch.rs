@@ -89,7 +89,7 @@ impl<'w> Batch<'w> {
     pub(crate) fn new(writer: &'w Writer) -> Result<Self> {
         Ok(Self {
             writer,
-            chunker: Chunker::new(writer.indexed().gear()),
+            chunker: writer.chunker(),
             bytes: Vec::new(),
             ends: Vec::new(),
             done: VecDeque::new(),
@@ -153,7 +153,7 @@ impl<'w> Batch<'w> {
         let begun = self.begun();
         let rest = self.bytes.len() - begun;
         // All cuts that lie in the bytes were found, so what is left is one chunk.
-        self.chunker = Chunker::new(self.writer.indexed().gear());
+        self.chunker = self.writer.chunker();
         if rest == 0 {
             return Ok(0);
         }
@@ -171,7 +171,7 @@ impl<'w> Batch<'w> {
     /// Forgets the bytes that are not cut yet; the next are those of another file.
     pub fn forget(&mut self) {
         self.bytes.truncate(self.begun());
-        self.chunker = Chunker::new(self.writer.indexed().gear());
+        self.chunker = self.writer.chunker();
     }
 
     /// The next chunk, in the order in which they were cut; `None` when it is still to be worked on.

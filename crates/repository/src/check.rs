@@ -2,7 +2,9 @@
 
 mod forest;
 mod lanes;
+mod lost;
 mod packs;
+mod watch;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,17 +15,20 @@ use alidade_entity::{Cx, Step};
 
 use crate::index::Table;
 use crate::pack_header::trailer_len;
+use crate::touched::Search;
 use crate::{
     BlobId, BlobKind, Error, FileId, FileKind, Indexed, Lock, Repository, Result, Snapshot,
     snapshot,
 };
 use forest::Forest;
+use lost::{Blob, Lost};
 use packs::Packs;
+pub use watch::CheckWatch;
 
 /// What to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckOptions {
-    /// Reads and hashes every pack and every blob, too.
+    /// Reads and hashes packs and every blob in them, too: those that [`CheckWatch::choose`] says.
     pub read_data: bool,
     /// How many threads read packs; each takes 16 MiB for packs, 24 MiB for what is in them, up to 8 MiB
     /// more of each for the last blobs, and 16 MiB for content that waits.
@@ -59,6 +64,9 @@ pub enum FindingClass {
     /// Not damage: a pack was not what was written when it was read first, and was when it was read again. The
     /// way to the store, or the memory of this machine, is not sound.
     Unsteady,
+    /// Of damage that was told before: a file or directory of a snapshot that needs what is lost, and
+    /// behind them how many there are.
+    Touched,
     /// Not damage: no index names this pack. An interrupted run leaves such.
     UnusedPack,
     /// Not damage: several index files name this pack.
@@ -86,6 +94,7 @@ impl FindingClass {
             Self::PackSize => "pack-size",
             Self::PackContent => "pack-content",
             Self::Unsteady => "unsteady",
+            Self::Touched => "touched",
             Self::UnusedPack => "unused-pack",
             Self::PackNamedTwice => "pack-named-twice",
             Self::MixedPack => "mixed-pack",
@@ -129,6 +138,8 @@ pub struct CheckSummary {
     pub trees: u64,
     /// Nodes in these trees.
     pub nodes: u64,
+    /// Packs that were chosen to be read.
+    pub packs_chosen: u64,
     /// Packs that were read whole.
     pub packs_read: u64,
     /// Blobs that were opened and hashed in them.
@@ -144,8 +155,8 @@ pub struct CheckSummary {
 impl Repository {
     /// Looks at everything, as stock restic's check does, and goes on behind what is damaged:
     /// index files against packs with their exact lengths; all snapshots; every tree they need, once;
-    /// every blob these need against the index. With [`CheckOptions::read_data`] every pack is read:
-    /// its hash, its header, and the MAC, compression and hash of every blob.
+    /// every blob these need against the index. With [`CheckOptions::read_data`] every pack is read, or those
+    /// that `watch` chooses: its hash, its header, and the MAC, compression and hash of every blob.
     ///
     /// A `lock` whose wait for others is not over is checked while the reading goes on; nothing that was
     /// found in trees and packs is told before.
@@ -160,30 +171,36 @@ impl Repository {
         cx: &Cx,
         lock: Option<&Lock>,
         options: CheckOptions,
-        each: &mut dyn FnMut(Finding),
+        watch: &mut dyn CheckWatch,
     ) -> Result<CheckSummary> {
-        let mut check = Check { cx, each, summary: CheckSummary::default() };
+        let (summary, lost) = (CheckSummary::default(), Lost::default());
+        let mut check = Check { cx, watch, summary, lost };
         // Snapshots before indexes: what a run that is under way adds is not missed.
         let roots = check.snapshots(self)?;
         let indexed = check.index(self)?;
-        let listed = check.packs(&indexed)?;
+        let listed = check.packs(&indexed, options.read_data)?;
         let forest = Forest::of(cx, &indexed, &roots);
-        let packs = Packs::of(cx, &indexed, &listed, options.read_data);
+        let packs = Packs::of(cx, &indexed, &listed);
         check.read(lock, &forest, &packs, options.parallel)?;
+        check.touched(&indexed, &roots)?;
         Ok(check.summary)
     }
 }
 
 struct Check<'a> {
     cx: &'a Cx,
-    each: &'a mut dyn FnMut(Finding),
+    watch: &'a mut dyn CheckWatch,
     summary: CheckSummary,
+    lost: Lost,
 }
 
 /// What a thread has to say.
 #[derive(Debug, Default)]
 struct Told {
     findings: Vec<Finding>,
+    lost: Vec<Blob>,
+    /// A pack in which nothing is wrong.
+    sound: Option<FileId>,
     trees: u64,
     nodes: u64,
     packs: u64,
@@ -198,6 +215,8 @@ struct PackFacts {
     expected: u64,
     /// Bytes it has; `None` when it is not there.
     actual: Option<u64>,
+    /// It is to be read.
+    chosen: bool,
     data: bool,
     trees: bool,
 }
@@ -208,12 +227,13 @@ impl Check<'_> {
     }
 
     fn tell(&mut self, finding: Finding) {
-        if finding.class.is_damage() {
-            self.summary.damage += 1;
-        } else {
-            self.summary.hints += 1;
+        match finding.class {
+            // What it comes of was counted.
+            FindingClass::Touched => {}
+            class if class.is_damage() => self.summary.damage += 1,
+            _ => self.summary.hints += 1,
         }
-        (self.each)(finding);
+        self.watch.found(finding);
     }
 
     /// The trees of all snapshots.
@@ -273,7 +293,7 @@ impl Check<'_> {
     }
 
     /// Compares the packs that are there with those the index names; by number.
-    fn packs(&mut self, indexed: &Indexed) -> Result<Vec<PackFacts>> {
+    fn packs(&mut self, indexed: &Indexed, read_data: bool) -> Result<Vec<PackFacts>> {
         self.cx.report(Step::Phase("packs"));
         let table = indexed.index().read();
         let mut facts = facts(&table);
@@ -289,6 +309,9 @@ impl Check<'_> {
             }
             Ok(())
         })?;
+        if read_data {
+            self.choose(&table, &mut facts);
+        }
         for name in unused {
             self.find(FindingClass::UnusedPack, format!("pack {name}"), "no index names it");
         }
@@ -306,7 +329,54 @@ impl Check<'_> {
                 self.find(FindingClass::MixedPack, what, "it holds data and trees");
             }
         }
+        for ordinal in 0..u32::try_from(table.len()).unwrap_or(u32::MAX) {
+            let blob = table.found(ordinal).blob;
+            let fact = &facts[table.pack_of(ordinal) as usize];
+            let end = u64::from(blob.offset) + u64::from(blob.len);
+            // What is read whole is judged then.
+            let is_gone = fact.actual.is_none_or(|actual| end > actual && !fact.chosen);
+            if is_gone {
+                self.lost.add((blob.kind, blob.id));
+            }
+        }
         Ok(facts)
+    }
+
+    /// Asks which of the packs that are there are read.
+    fn choose(&mut self, table: &Table, facts: &mut [PackFacts]) {
+        let packs = table.packs().iter().zip(&*facts);
+        let there: Vec<_> = packs.filter_map(|(id, fact)| Some((*id, fact.actual?))).collect();
+        let chosen = self.watch.choose(&there);
+        for (id, fact) in table.packs().iter().zip(facts) {
+            let is_meant = chosen.as_ref().is_none_or(|chosen| chosen.contains(id));
+            fact.chosen = fact.actual.is_some() && is_meant;
+            self.summary.packs_chosen += u64::from(fact.chosen);
+        }
+    }
+
+    /// Names what needs something that is lost.
+    fn touched(&mut self, indexed: &Indexed, roots: &[(FileId, BlobId)]) -> Result<()> {
+        let lost = self.lost.blobs(&indexed.index().read());
+        if lost.is_empty() {
+            return Ok(());
+        }
+        self.cx.report(Step::Phase("touched"));
+        let is_lost = |kind: BlobKind, id: &BlobId| lost.contains(&(kind, *id));
+        let mut search = Search::new(self.cx, indexed, &is_lost);
+        for (snapshot, tree) in roots {
+            let touched = search.tree(*tree)?;
+            let what = format!("snapshot {snapshot}");
+            for path in touched.named {
+                let why = format!("{} cannot be restored whole", path.escape_ascii());
+                self.find(FindingClass::Touched, &what, why);
+            }
+            if touched.count > 0 {
+                let count = touched.count;
+                let why = format!("{count} of its files and directories cannot be restored whole");
+                self.find(FindingClass::Touched, what, why);
+            }
+        }
+        Ok(())
     }
 
     /// Reads trees, then packs, in several threads.
@@ -362,6 +432,8 @@ impl Check<'_> {
         if told.bytes > 0 {
             self.cx.report(Step::Bytes(told.bytes));
         }
+        told.sound.into_iter().for_each(|pack| self.watch.is_whole(pack));
+        told.lost.into_iter().for_each(|blob| self.lost.add(blob));
         told.findings.into_iter().for_each(|finding| self.tell(finding));
     }
 }

@@ -14,6 +14,8 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use crate::rabin::{Fingerprint, Rabin};
+
 /// No chunk is shorter, save the last of a file.
 pub const MIN_CHUNK: usize = 512 << 10;
 /// The length that chunks are drawn to.
@@ -70,16 +72,27 @@ impl Gear {
 /// Finds the cuts of one file, for a caller that keeps the bytes itself.
 #[derive(Debug)]
 pub struct Chunker<'a> {
-    gear: &'a Gear,
-    /// The part of the current chunk that holds no cut.
-    scanned: usize,
+    way: Way<'a>,
+}
+
+#[derive(Debug)]
+enum Way<'a> {
+    /// Ours, and the part of the current chunk that holds no cut.
+    Gear(&'a Gear, usize),
+    /// restic's.
+    Rabin(&'a Rabin, Box<Fingerprint>),
 }
 
 impl<'a> Chunker<'a> {
     /// At the start of a file.
     #[must_use]
     pub fn new(gear: &'a Gear) -> Self {
-        Self { gear, scanned: 0 }
+        Self { way: Way::Gear(gear, 0) }
+    }
+
+    /// At the start of a file that is cut as restic does.
+    pub(crate) fn as_restic(rabin: &'a Rabin) -> Self {
+        Self { way: Way::Rabin(rabin, Box::new(Fingerprint::new(rabin))) }
     }
 
     /// The length of the chunk that `buf` begins with, or `None` when `buf` ends before that is
@@ -88,9 +101,14 @@ impl<'a> Chunker<'a> {
     /// `buf` begins where the last chunk ended; after `None` it is the same bytes and more.
     pub fn next_cut(&mut self, buf: &[u8]) -> Option<usize> {
         let seen = &buf[..buf.len().min(MAX_CHUNK)];
-        let cut = self.gear.scan(seen, self.scanned);
-        self.scanned = if cut.is_some() { 0 } else { seen.len() };
-        cut
+        match &mut self.way {
+            Way::Rabin(rabin, state) => rabin.scan(state, seen),
+            Way::Gear(gear, scanned) => {
+                let cut = gear.scan(seen, *scanned);
+                *scanned = if cut.is_some() { 0 } else { seen.len() };
+                cut
+            }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The way out: what the repository holds, blob by blob and tree by tree.
 
+use std::collections::HashSet;
 use std::io::{Cursor, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +14,7 @@ use crate::crypto::{IV_LEN, OVERHEAD};
 use crate::index::{Found, SharedIndex, Table};
 use crate::index_file::{self, PackInIndex};
 use crate::local_index::{Draft, LocalIndex};
+use crate::pack_header::HeaderEntry;
 use crate::sealed::{Expected, PackRange, PlainReader};
 use crate::tree_codec::{Order, TreeDecoder};
 use crate::writer::{MAX_BLOB, held, no_zstd};
@@ -145,6 +147,50 @@ impl Indexed {
             Told::End(Err(error)) => each(file, Err(error)),
         })?;
         Ok(Self::of(repository, table))
+    }
+
+    /// As [`Indexed::load`], as if these packs were not there.
+    ///
+    /// # Errors
+    /// As [`Indexed::load`].
+    pub(crate) fn load_without(
+        repository: Arc<Repository>,
+        cx: &Cx,
+        gone: &HashSet<FileId>,
+    ) -> Result<Self> {
+        let mut table = Table::default();
+        let files = repository.files().list(FileKind::Index)?;
+        read_each(&repository, cx, &files, &mut |_file, told| match told {
+            Told::Pack(pack) if gone.contains(&pack.id) => Ok(()),
+            Told::Pack(pack) => add(&mut table, pack),
+            Told::End(end) => end,
+        })?;
+        Ok(Self::of(repository, table))
+    }
+
+    /// Whether the copy of a blob that lies in that pack is whole.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when it is not; when the store fails.
+    pub(crate) fn check_copy(&self, cx: &Cx, pack: &FileId, blob: &HeaderEntry) -> Result<()> {
+        cx.check()?;
+        let copies = self.index.read().copies_of(blob.kind, &blob.id);
+        let copy = copies.iter().find(|copy| copy.pack == *pack && copy.blob.offset == blob.offset);
+        let Some(copy) = copy else {
+            return Err(Error::NotFound { what: format!("{} {}", noun(blob.kind), blob.id) });
+        };
+        if u64::from(copy.blob.len) <= HELD_TREE && copy.blob.content_len().is_some() {
+            return self.read_copy(copy, &mut Vec::new());
+        }
+        self.stream_copy(copy)?.verify().map(drop).map_err(|error| damage(copy, &error))
+    }
+
+    /// Whether a blob is whole in another pack than these.
+    pub(crate) fn is_elsewhere(&self, cx: &Cx, blob: &HeaderEntry, packs: &[FileId]) -> bool {
+        let copies = self.index.read().copies_of(blob.kind, &blob.id);
+        let others = copies.iter().filter(|copy| !packs.contains(&copy.pack));
+        let mut whole = others.map(|copy| self.check_copy(cx, &copy.pack, &copy.blob));
+        whole.any(|whole| whole.is_ok())
     }
 
     fn of(repository: Arc<Repository>, table: Table) -> Self {
@@ -447,7 +493,7 @@ fn decode_all<'f>(
     }
 }
 
-fn decode(
+pub(crate) fn decode(
     repository: &Repository,
     file: &FileId,
     each: &mut dyn FnMut(Vec<PackInIndex>) -> Result<()>,

@@ -136,6 +136,7 @@ pub enum Opening {
 
 #[derive(Deserialize)]
 struct Wire {
+    #[serde(default = "no_time")]
     created: String,
     #[serde(default)]
     username: String,
@@ -148,6 +149,11 @@ struct Wire {
     p: u32,
     salt: String,
     data: String,
+}
+
+/// What restic takes a time for that is not there. rustic writes neither time nor names.
+fn no_time() -> String {
+    "0001-01-01T00:00:00Z".into()
 }
 
 /// Borrowed, so that no copy of a secret is left behind.

@@ -75,7 +75,14 @@ impl Scratch {
         let gone = std::mem::take(extents);
         let mut state = self.state();
         state.used -= gone.len;
-        if state.used == 0 && state.end > 0 {
+        let was_used = state.end > 0;
+        for (at, len) in gone.parts.iter().rev() {
+            // What lies at the end is written over: a tree that is stored again and again takes its place once.
+            if at + len == state.end {
+                state.end = *at;
+            }
+        }
+        if state.used == 0 && was_used {
             state.end = 0;
             if let Some(file) = &state.file {
                 file.set_len(0).map_err(|error| self.failed("empty", error))?;
@@ -161,6 +168,23 @@ mod tests {
         assert!(read.chunks(700).zip(0u8..).all(|(part, n)| part == [n ^ 0xFF; 700]));
         scratch.free(&mut b).unwrap();
         assert_eq!(scratch.state().file.as_ref().unwrap().metadata().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn what_lay_at_the_end_and_is_given_back_is_written_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let scratch = Scratch::new(directory.path());
+        let mut a = Extents::default();
+        for n in 0..10u8 {
+            scratch.append(&mut a, &[n; 1000]).unwrap();
+            let mut b = Extents::default();
+            scratch.append(&mut b, &[0xFF; 5000]).unwrap();
+            scratch.free(&mut b).unwrap();
+        }
+        assert_eq!((a.parts.len(), scratch.state().end), (1, 10_000));
+        let mut read = Vec::new();
+        scratch.reader(&a).read_to_end(&mut read).unwrap();
+        assert!(read.chunks(1000).zip(0u8..).all(|(part, n)| part == [n; 1000]));
     }
 
     #[test]

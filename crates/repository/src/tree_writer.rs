@@ -5,6 +5,8 @@
 //! file. All unfinished trees together hold a bounded amount: when it is passed, the largest spills
 //! early.
 
+mod streams;
+
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -25,6 +27,7 @@ use crate::{
     BlobId, BlobKind, Body, Error, FileId, FileKind, Node, Result, SameNode, Saved, TreeText,
     Writer, tree_codec,
 };
+use streams::{Deciphered, HashSink, Hashing, SameAs};
 
 /// JSON that one tree holds before it spills.
 const FRAME: usize = 1 << 20;
@@ -173,22 +176,7 @@ impl<'w> TreeWriter<'w> {
         write: impl FnOnce(&mut Sink<'_>) -> io::Result<()>,
     ) -> Result<()> {
         let mut growing = held(&self.spool.growing);
-        growing.not_lost()?;
-        let first = !growing.has_nodes;
-        growing.follow(name)?;
-        let same = growing.same.take();
-        let mut sink = Sink { cx, writer: self.writer, growing: &mut growing };
-        let so_far = match &same {
-            Some((text, end)) => sink.write_all(&text.json()[..*end]),
-            None => Ok(()),
-        };
-        let open: &[u8] = if first { tree_codec::PREFIX } else { tree_codec::SEPARATOR };
-        let added = so_far.and_then(|()| sink.write_all(open)).and_then(|()| write(&mut sink));
-        if let Err(error) = added {
-            growing.end = Some(Lost::HalfANode);
-            return Err(of_io(error, "encode a node"));
-        }
-        growing.not_lost()?;
+        growing.add(cx, self.writer, name, write)?;
         self.account(&growing);
         drop(growing);
         self.writer.spools().relieve(cx, self.writer)
@@ -199,29 +187,22 @@ impl<'w> TreeWriter<'w> {
     /// # Errors
     /// As [`Writer::save_data`].
     pub fn finish(self, cx: &Cx) -> Result<Saved> {
-        let mut growing = std::mem::take(&mut *held(&self.spool.growing));
+        let growing = std::mem::take(&mut *held(&self.spool.growing));
         self.account(&growing);
-        growing.not_lost()?;
-        let writer = self.writer;
-        cx.check()?;
-        if let Some((text, end)) = growing.same.take() {
-            if text.json()[end..] == *tree_codec::SUFFIX {
-                // Its hash was right when it was read.
-                return writer.guarded(|| writer.save(cx, BlobKind::Tree, text.id(), text.json()));
-            }
-            growing.json.extend_from_slice(&text.json()[..end]);
+        growing.store(cx, self.writer)
+    }
+
+    /// Stores the tree as if it ended here, with one more node at its end, perhaps. It can go on. What it has in
+    /// the scratch file is read and written once more.
+    ///
+    /// # Errors
+    /// As [`TreeWriter::finish`].
+    pub fn store_so_far(&self, cx: &Cx, last: Option<&Node>) -> Result<Saved> {
+        let mut copy = held(&self.spool.growing).copied(cx, self.writer)?;
+        if let Some(node) = last {
+            copy.add(cx, self.writer, &node.name, |sink| tree_codec::encode_node(node, sink))?;
         }
-        if !growing.has_nodes {
-            growing.json.extend_from_slice(tree_codec::PREFIX);
-        }
-        growing.json.extend_from_slice(tree_codec::SUFFIX);
-        if growing.sealing.is_none() {
-            let id = BlobId::of(&growing.json);
-            return writer.guarded(|| writer.save(cx, BlobKind::Tree, id, &growing.json));
-        }
-        growing.spill(cx, writer)?;
-        growing.not_lost()?;
-        writer.guarded(|| Spilled::of(growing)?.save(cx, writer))
+        copy.store(cx, self.writer)
     }
 
     /// Tells how much this tree holds.
@@ -269,6 +250,88 @@ impl Spools {
 }
 
 impl Growing {
+    /// Adds a node behind the last one.
+    fn add(
+        &mut self,
+        cx: &Cx,
+        writer: &Writer,
+        name: &[u8],
+        write: impl FnOnce(&mut Sink<'_>) -> io::Result<()>,
+    ) -> Result<()> {
+        self.not_lost()?;
+        let first = !self.has_nodes;
+        self.follow(name)?;
+        let same = self.same.take();
+        let mut sink = Sink { cx, writer, growing: self };
+        let so_far = match &same {
+            Some((text, end)) => sink.write_all(&text.json()[..*end]),
+            None => Ok(()),
+        };
+        let open: &[u8] = if first { tree_codec::PREFIX } else { tree_codec::SEPARATOR };
+        let added = so_far.and_then(|()| sink.write_all(open)).and_then(|()| write(&mut sink));
+        if let Err(error) = added {
+            self.end = Some(Lost::HalfANode);
+            return Err(of_io(error, "encode a node"));
+        }
+        self.not_lost()
+    }
+
+    /// The same nodes once more.
+    fn copied(&self, cx: &Cx, writer: &Writer) -> Result<Self> {
+        self.not_lost()?;
+        let mut copy = Self {
+            same: self.same.clone(),
+            last: self.last.clone(),
+            has_nodes: self.has_nodes,
+            ..Self::default()
+        };
+        let mut sink = Sink { cx, writer, growing: &mut copy };
+        if let Some((_, iv)) = &self.sealing {
+            let spilled = writer.scratch().reader(&self.extents);
+            let mut plain = Hashing { inner: &mut sink, hash: Sha256::new() };
+            let opener = writer.key().opener(iv);
+            let opener = opener.map_err(|error| Error::System { attempt: error.to_string() })?;
+            let mut opened = Deciphered { inner: spilled, opener };
+            let read = match writer.level(BlobKind::Tree) {
+                None => io::copy(&mut opened, &mut plain),
+                Some(_) => zstd::Decoder::new(opened)
+                    .and_then(|mut frames| io::copy(&mut frames, &mut plain)),
+            };
+            read.map_err(|error| of_io(error, "read the scratch file"))?;
+            if plain.hash.finalize() != self.hash.clone().finalize() {
+                let attempt = "read the scratch file: it is not what was written".to_owned();
+                return Err(Error::System { attempt });
+            }
+        }
+        sink.write_all(&self.json).map_err(|error| of_io(error, "copy a tree"))?;
+        copy.not_lost()?;
+        Ok(copy)
+    }
+
+    /// Ends the tree and stores it, unless the repository knows it.
+    fn store(mut self, cx: &Cx, writer: &Writer) -> Result<Saved> {
+        self.not_lost()?;
+        cx.check()?;
+        if let Some((text, end)) = self.same.take() {
+            if text.json()[end..] == *tree_codec::SUFFIX {
+                // Its hash was right when it was read.
+                return writer.guarded(|| writer.save(cx, BlobKind::Tree, text.id(), text.json()));
+            }
+            self.json.extend_from_slice(&text.json()[..end]);
+        }
+        if !self.has_nodes {
+            self.json.extend_from_slice(tree_codec::PREFIX);
+        }
+        self.json.extend_from_slice(tree_codec::SUFFIX);
+        if self.sealing.is_none() {
+            let id = BlobId::of(&self.json);
+            return writer.guarded(|| writer.save(cx, BlobKind::Tree, id, &self.json));
+        }
+        self.spill(cx, writer)?;
+        self.not_lost()?;
+        writer.guarded(|| Spilled::of(self)?.save(cx, writer))
+    }
+
     fn not_lost(&self) -> Result<()> {
         self.end.map_or(Ok(()), |lost| Err(lost.error()))
     }
@@ -469,40 +532,6 @@ impl Spilled {
         let body = Body::Reader { reader: &mut reader, len: pack_len };
         writer.store().put(FileKind::Pack, &name.to_string(), body)?;
         writer.pack_stored(cx, name, &[blob])
-    }
-}
-
-struct HashSink<'a>(&'a mut Sha256);
-
-impl Write for HashSink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Fails at its end, before its last bytes are given, when it is not what `name` says.
-struct SameAs<R> {
-    inner: R,
-    hash: Sha256,
-    rest: u64,
-    name: FileId,
-}
-
-impl<R: Read> Read for SameAs<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let got = self.inner.read(buf)?;
-        self.hash.update(&buf[..got]);
-        self.rest = self.rest.saturating_sub(got as u64);
-        if got > 0 && self.rest == 0 && FileId(self.hash.clone().finalize().into()) != self.name {
-            let why = "the scratch file gave other bytes the second time";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-        }
-        Ok(got)
     }
 }
 

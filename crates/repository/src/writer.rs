@@ -18,11 +18,13 @@ use crate::index_file::{self, PackInIndex};
 use crate::lock::LockWatch;
 use crate::pack_header::HeaderEntry;
 use crate::packer::{OpenPack, Sealed, length};
+use crate::rabin::{Cuts, Rabin};
 use crate::scratch::Scratch;
 use crate::stats::{Counters, WriterStats};
 use crate::tree_writer::{Spools, TreeWriter};
 use crate::{
-    Batch, BlobId, BlobKind, Body, Error, FileId, FileKind, Indexed, Lock, Result, Snapshot,
+    Batch, BlobId, BlobKind, Body, Chunker, Error, FileId, FileKind, Indexed, Lock, Repository,
+    Result, Snapshot,
 };
 
 /// The largest blob that is stored or read whole, in bytes of content.
@@ -37,6 +39,8 @@ const ZERO_LENGTHS: usize = 256;
 /// How to write.
 #[derive(Clone, Debug)]
 pub struct WriterOptions {
+    /// Where the contents of files are cut; disks are cut into cells.
+    pub cuts: Cuts,
     /// How hard to compress.
     pub compression: Compression,
     /// Bytes at which a pack is full: 4 to 128 MiB.
@@ -53,6 +57,7 @@ impl WriterOptions {
     #[must_use]
     pub fn new(scratch: impl Into<PathBuf>) -> Self {
         Self {
+            cuts: Cuts::Ours,
             compression: Compression::Default,
             pack_size: 16 << 20,
             self_check: true,
@@ -128,6 +133,7 @@ pub struct Writer {
     indexed: Arc<Indexed>,
     lock: LockWatch,
     options: WriterOptions,
+    rabin: Option<Rabin>,
     data: Mutex<OpenPack>,
     trees: Mutex<OpenPack>,
     /// Packs of batches that are done.
@@ -161,7 +167,9 @@ impl Writer {
             let why = format!("a pack of {} bytes: it must be 4 to 128 MiB", options.pack_size);
             return Err(Error::Usage(why));
         }
+        let rabin = Rabin::chosen(options.cuts, indexed.repository().polynomial())?;
         Ok(Self {
+            rabin,
             indexed,
             lock: lock.watch(),
             data: Mutex::default(),
@@ -266,6 +274,12 @@ impl Writer {
     /// As [`Writer::commit`]; the earlier error, when there was one.
     pub fn abandon(&self, cx: &Cx) -> Result<()> {
         self.guarded(|| self.flush(cx))
+    }
+
+    /// The repository that is written to.
+    #[must_use]
+    pub fn repository(&self) -> &Arc<Repository> {
+        self.indexed.repository()
     }
 
     /// True after a failure: nothing more is written, and every call fails as the first one did.
@@ -488,6 +502,20 @@ impl Writer {
             return Ok(());
         }
         held(&self.failure).clone().map_or(Ok(()), Err)
+    }
+
+    /// What finds the cuts of a file.
+    pub(crate) fn chunker(&self) -> Chunker<'_> {
+        match &self.rabin {
+            Some(rabin) => Chunker::as_restic(rabin),
+            None => Chunker::new(self.indexed.gear()),
+        }
+    }
+
+    /// True when cuts depend on everything before them: then a file must come whole.
+    #[must_use]
+    pub fn cuts_whole_files(&self) -> bool {
+        self.rabin.is_some()
     }
 
     pub(crate) fn indexed(&self) -> &Indexed {

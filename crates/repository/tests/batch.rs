@@ -95,7 +95,12 @@ fn files_come_back_whatever_the_pieces_and_are_stored_once() {
     assert!((3..=4).contains(&lens.len()), "{lens:?}");
     assert!(
         repository
-            .check(&cx(), None, alidade_repository::CheckOptions::new(true), &mut |_| {})
+            .check(
+                &cx(),
+                None,
+                alidade_repository::CheckOptions::new(true),
+                &mut |_: alidade_repository::Finding| {}
+            )
             .is_ok_and(|summary| summary.damage == 0 && summary.blobs_read == stats.data_new)
     );
 }

@@ -17,10 +17,6 @@ use crate::settings::Settings;
 use crate::traffic::Meter;
 use crate::wire::Wire;
 
-/// How long nothing may come before a request counts as broken.
-const SILENCE: Duration = Duration::from_secs(60);
-/// However little patience there is.
-const LEAST: Duration = Duration::from_secs(2);
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -206,12 +202,13 @@ pub(crate) fn google(
     Ok(Arc::new(builder.build()?))
 }
 
-fn options(settings: &Settings) -> Result<ClientOptions, OpenError> {
+/// How clients speak HTTP.
+pub(crate) fn options(settings: &Settings) -> Result<ClientOptions, OpenError> {
     let mut options = ClientOptions::new()
         // How long a pack takes is for the line to say; silence is what counts.
         .with_timeout_disabled()
-        .with_read_timeout(SILENCE.min(settings.patience.max(LEAST)))
-        .with_connect_timeout(CONNECT.min(settings.patience.max(LEAST)));
+        .with_read_timeout(settings.silence())
+        .with_connect_timeout(CONNECT.min(settings.silence()));
     if let Some(path) = &settings.ca_certificates {
         for certificate in certificates(path)? {
             options = options.with_root_certificate(certificate);

@@ -1,4 +1,5 @@
-//! Stores that are reached over a network: S3 and what speaks its language, Azure, Google.
+//! Stores that are reached over a network: S3 and what speaks its language, Azure, Google, servers of
+//! restic's REST protocol, directories that `ssh` reaches.
 //!
 //! It knows how they are named, how to authenticate, how to count and limit what goes over the wire; it
 //! knows files of a repository only as [`alidade_repository::Store`] does. It reads no environment: what
@@ -9,16 +10,24 @@
 mod bucket;
 mod limit;
 mod location;
+mod login;
 mod open;
+mod pauses;
 mod pending;
 mod profile;
+mod refusal;
 mod remote;
+#[cfg(feature = "rest")]
+mod rest;
 mod settings;
+#[cfg(feature = "sftp")]
+mod sftp;
 mod traffic;
 mod variables;
 mod wire;
 
-pub use location::{Location, NoLocation};
+pub use location::{Location, NoLocation, SftpServer};
+pub use login::{Login, masked};
 pub use open::{OpenError, open};
 pub use settings::Settings;
 pub use variables::VARIABLES;

@@ -1,8 +1,18 @@
 //! Where a repository lies, as people write it.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use url::Url;
+
+use crate::login::{Login, masked};
+
+/// What a path in an address may not have as it is.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'#').add(b'?');
 
 /// The place of a repository. The forms are restic's, so that what names a repository there names it here:
 ///
@@ -10,6 +20,11 @@ use std::str::FromStr;
 /// - `s3:https://HOST[:PORT]/BUCKET[/PREFIX]`, `s3:HOST/BUCKET[/PREFIX]`, `s3://HOST/BUCKET[/PREFIX]`
 /// - `azure:CONTAINER:/PREFIX`
 /// - `gs:BUCKET:/PREFIX`
+/// - `rest:http[s]://[USER[:PASSWORD]@]HOST[:PORT]/PATH/`
+/// - `sftp:[USER@]HOST:PATH`, `sftp://[USER@]HOST[:PORT]/PATH`; a path that begins with a slash (in the second form a
+///   second one) is absolute, any other is below the user's home
+///
+/// A password in it is never shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// A directory of this machine.
@@ -37,13 +52,38 @@ pub enum Location {
         /// As for S3.
         prefix: String,
     },
+    /// A server of restic's REST protocol.
+    Rest {
+        /// The server and the path on it, with a slash at its end; no login is in it.
+        url: Url,
+        /// Who asks, if the place says so.
+        login: Option<Login>,
+    },
+    /// A directory of another machine, which the user's `ssh` reaches.
+    Sftp {
+        /// The machine.
+        server: SftpServer,
+        /// The directory there.
+        path: String,
+    },
+}
+
+/// A machine that is reached by `ssh`, in the words of that program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SftpServer {
+    /// Whose account; else `ssh` knows.
+    pub user: Option<String>,
+    /// The machine, or a name that `ssh` knows.
+    pub host: String,
+    /// The port; else `ssh` knows.
+    pub port: Option<u16>,
 }
 
 /// A text that names no place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` names no repository: {why}")]
 pub struct NoLocation {
-    /// The text.
+    /// The text, without a password.
     pub text: String,
     /// What is wrong with it.
     pub why: &'static str,
@@ -53,7 +93,7 @@ impl FromStr for Location {
     type Err = NoLocation;
 
     fn from_str(text: &str) -> Result<Self, NoLocation> {
-        let wrong = |why| NoLocation { text: text.to_owned(), why };
+        let wrong = |why| NoLocation { text: masked(text), why };
         if let Some(path) = text.strip_prefix("local:") {
             return Ok(Self::Local(path.into()));
         }
@@ -67,6 +107,15 @@ impl FromStr for Location {
         if let Some(rest) = text.strip_prefix("gs:") {
             let (bucket, prefix) = container(rest).map_err(wrong)?;
             return Ok(Self::Google { bucket, prefix });
+        }
+        if let Some(rest) = text.strip_prefix("rest:") {
+            return rest_server(rest).map_err(wrong);
+        }
+        if text.starts_with("sftp://") {
+            return sftp_address(text).map_err(wrong);
+        }
+        if let Some(rest) = text.strip_prefix("sftp:") {
+            return sftp(rest).map_err(wrong);
         }
         Ok(Self::Local(text.into()))
     }
@@ -82,8 +131,104 @@ impl fmt::Display for Location {
             }
             Self::Azure { container, prefix } => write!(f, "azure:{container}:/{prefix}"),
             Self::Google { bucket, prefix } => write!(f, "gs:{bucket}:/{prefix}"),
+            Self::Rest { url, login } => match login {
+                None => write!(f, "rest:{url}"),
+                Some(login) => {
+                    let rest = url.as_str().strip_prefix(url.scheme()).unwrap_or_default();
+                    let rest = rest.strip_prefix("://").unwrap_or_default();
+                    write!(f, "rest:{}://{login}@{rest}", url.scheme())
+                }
+            },
+            Self::Sftp { server: SftpServer { user, host, port }, path } => {
+                let user = user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+                if port.is_none() && !host.contains(':') {
+                    return write!(f, "sftp:{user}{host}:{path}");
+                }
+                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+                let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+                let path = utf8_percent_encode(path, ESCAPED);
+                write!(f, "sftp://{user}{host}{port}/{path}")
+            }
         }
     }
+}
+
+/// `http[s]://[USER[:PASSWORD]@]HOST[:PORT]/PATH/`.
+fn rest_server(text: &str) -> Result<Location, &'static str> {
+    if !(text.starts_with("http://") || text.starts_with("https://")) {
+        return Err("the server is reached by `http` or `https`");
+    }
+    let mut url = Url::parse(text).map_err(|_why| "that is no address of a server")?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("a question mark or a hash does not belong there");
+    }
+    clean(url.path())?;
+    let login = Login::of(&url);
+    let bare = url.set_username("").and_then(|()| url.set_password(None));
+    bare.map_err(|()| "it has no server")?;
+    if !url.path().ends_with('/') {
+        let path = format!("{}/", url.path());
+        url.set_path(&path);
+    }
+    Ok(Location::Rest { url, login })
+}
+
+/// `sftp://[USER@]HOST[:PORT]/PATH`.
+fn sftp_address(text: &str) -> Result<Location, &'static str> {
+    let url = Url::parse(text).map_err(|_why| "that is no address of a server")?;
+    if url.password().is_some() {
+        return Err("passwords do not belong there: `ssh` asks for them, or has keys");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("a question mark or a hash is written `%3F` or `%23` there");
+    }
+    let decoded = |text: &str| {
+        let decoded = percent_decode_str(text).decode_utf8();
+        decoded.map(Cow::into_owned).map_err(|_why| "it is not UTF-8")
+    };
+    let user = if url.username().is_empty() { None } else { Some(decoded(url.username())?) };
+    let host = decoded(url.host_str().unwrap_or_default())?;
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let path = decoded(url.path())?;
+    let path = path.strip_prefix('/').ok_or("it has no directory")?;
+    located(SftpServer { user, host, port: url.port() }, path)
+}
+
+/// `[USER@]HOST:PATH`.
+fn sftp(text: &str) -> Result<Location, &'static str> {
+    let (server, path) = text.split_once(':').ok_or("after the host stands `:` and a directory")?;
+    let (user, host) = match server.rsplit_once('@') {
+        Some((user, host)) => (Some(user.to_owned()), host),
+        None => (None, server),
+    };
+    located(SftpServer { user, host: host.to_owned(), port: None }, path)
+}
+
+/// What would be taken for something else by `ssh` or by the server is refused.
+fn located(server: SftpServer, path: &str) -> Result<Location, &'static str> {
+    let SftpServer { user, host, .. } = &server;
+    if host.is_empty() {
+        return Err("it has no server");
+    }
+    if host.starts_with('-') || user.as_ref().is_some_and(|user| user.starts_with('-')) {
+        return Err("what begins with `-` would be an option of `ssh`");
+    }
+    if host.contains(':') && host.parse::<Ipv6Addr>().is_err() {
+        return Err("that is no address of a server");
+    }
+    if path.starts_with('~') {
+        return Err(
+            "a server does not know `~`: a path without a slash before it is below the home",
+        );
+    }
+    let parts: Vec<&str> =
+        path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let root = if path.starts_with('/') { "/" } else { "" };
+    let path = match format!("{root}{}", parts.join("/")) {
+        path if path.is_empty() => ".".to_owned(),
+        path => path,
+    };
+    Ok(Location::Sftp { server, path })
 }
 
 /// `[SCHEME://]HOST/BUCKET[/PREFIX]`, or `//HOST/…`, or `/BUCKET/…` of Amazon.
@@ -162,8 +307,66 @@ mod tests {
             ("s3:https://host/b/../c", "a part of the prefix is empty, `.` or `..`"),
             ("azure:box", "after its name stands `:/`"),
             ("gs::/x", "it has no name"),
+            ("rest:http://host:8000", "rest:http://host:8000/"),
+            ("rest:https://host/a/b", "rest:https://host/a/b/"),
+            ("rest:https://host/a/b/", "rest:https://host/a/b/"),
+            ("rest:http://anna@host/", "rest:http://anna@host/"),
+            ("rest:http://anna:se%40cret@host/a", "rest:http://anna:***@host/a/"),
+            ("rest:http://[::1]:8000/a/", "rest:http://[::1]:8000/a/"),
+            ("rest:host/a", "the server is reached by `http` or `https`"),
+            ("rest:ftp://host/a", "the server is reached by `http` or `https`"),
+            ("rest:http:///", "that is no address of a server"),
+            ("rest:http://host:99999/", "that is no address of a server"),
+            ("rest:http://host/?a=b", "a question mark or a hash does not belong there"),
+            ("rest:http://host/a//b", "a part of the prefix is empty, `.` or `..`"),
+            ("sftp:host:a/b", "sftp:host:a/b"),
+            ("sftp:anna@host:/srv//x/", "sftp:anna@host:/srv/x"),
+            ("sftp:anna@corp@host:x", "sftp:anna@corp@host:x"),
+            ("sftp:host:", "sftp:host:."),
+            ("sftp:host:/", "sftp:host:/"),
+            ("sftp://host/a/b", "sftp:host:a/b"),
+            ("sftp://anna@host//srv/x", "sftp:anna@host:/srv/x"),
+            ("sftp://anna@host:2222//srv/a%20b", "sftp://anna@host:2222//srv/a%20b"),
+            ("sftp://[::1]:22/x", "sftp://[::1]:22/x"),
+            ("sftp://[::1]/x", "sftp://[::1]/x"),
+            ("sftp:host", "after the host stands `:` and a directory"),
+            ("sftp::/x", "it has no server"),
+            ("sftp:-oProxyCommand=x:/x", "what begins with `-` would be an option of `ssh`"),
+            ("sftp://-x@host/x", "what begins with `-` would be an option of `ssh`"),
+            ("sftp://host", "it has no directory"),
+            (
+                "sftp:host:~/x",
+                "a server does not know `~`: a path without a slash before it is below the home",
+            ),
+            (
+                "sftp://a:b@host/x",
+                "passwords do not belong there: `ssh` asks for them, or has keys",
+            ),
         ] {
             assert_eq!(shown(text), place, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_names_the_same_place() {
+        for text in [
+            "rest:https://host:8000/a%20b/",
+            "sftp:anna@host:/srv/x y",
+            "sftp://host:2222//srv/100%25/a%20b%23",
+            "sftp://[fe80::1]//srv",
+        ] {
+            let place: Location = text.parse().unwrap();
+            assert_eq!(place.to_string().parse::<Location>().unwrap(), place, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let place: Location = "rest:http://anna:hidden@host/a".parse().unwrap();
+        let wrong = "rest:http://anna:hidden@host/?x".parse::<Location>().unwrap_err();
+        let odd = "rest:gopher://anna:hidden@host/".parse::<Location>().unwrap_err();
+        for text in [format!("{place} {place:?}"), wrong.to_string(), odd.to_string()] {
+            assert!(!text.contains("hidden") && text.contains("host"), "{text}");
         }
     }
 }

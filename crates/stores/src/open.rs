@@ -5,9 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alidade_repository::{LocalStore, Store};
+use object_store::ObjectStore;
 
 use crate::bucket;
-use crate::remote::Remote;
+use crate::remote::{Prepare, Remote};
+#[cfg(feature = "rest")]
+use crate::rest::Rest;
+#[cfg(feature = "sftp")]
+use crate::sftp::Sftp;
 use crate::traffic::Meter;
 use crate::{Location, Settings};
 
@@ -29,6 +34,12 @@ pub enum OpenError {
         /// Its name.
         name: String,
     },
+    /// This program was built without what speaks with such a store.
+    #[error("this program was built without the feature `{feature}`")]
+    Without {
+        /// The feature of its build.
+        feature: &'static str,
+    },
     /// The client refuses what it was told.
     #[error("set up the client of the store")]
     Client(#[from] object_store::Error),
@@ -49,18 +60,32 @@ impl OpenError {
 /// When what must be known to reach it is missing or wrong.
 pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Store>, OpenError> {
     let meter = Meter::new(settings.upload_limit, settings.download_limit);
-    let (client, prefix) = match location {
-        Location::Local(path) => return Ok(Arc::new(LocalStore::new(path))),
-        Location::S3 { endpoint, bucket, prefix } => {
-            (bucket::s3((endpoint, bucket), settings, Arc::clone(&meter))?, prefix)
-        }
-        Location::Azure { container, prefix } => {
-            (bucket::azure(container, settings, Arc::clone(&meter))?, prefix)
-        }
-        Location::Google { bucket, prefix } => {
-            (bucket::google(bucket, settings, Arc::clone(&meter))?, prefix)
-        }
-    };
-    let place = (location.to_string(), prefix.clone());
-    Ok(Arc::new(Remote::new(client, place, meter, settings)?))
+    let (client, prefix, prepare): (Arc<dyn ObjectStore>, &str, Option<Arc<dyn Prepare>>) =
+        match location {
+            Location::Local(path) => return Ok(Arc::new(LocalStore::new(path))),
+            Location::S3 { endpoint, bucket, prefix } => {
+                (bucket::s3((endpoint, bucket), settings, Arc::clone(&meter))?, prefix, None)
+            }
+            Location::Azure { container, prefix } => {
+                (bucket::azure(container, settings, Arc::clone(&meter))?, prefix, None)
+            }
+            Location::Google { bucket, prefix } => {
+                (bucket::google(bucket, settings, Arc::clone(&meter))?, prefix, None)
+            }
+            #[cfg(feature = "rest")]
+            Location::Rest { url, login } => {
+                let rest = Rest::new((url, login.as_ref()), settings, Arc::clone(&meter))?;
+                (Arc::new(rest.clone()), "", Some(Arc::new(rest)))
+            }
+            #[cfg(feature = "sftp")]
+            Location::Sftp { server, path } => {
+                (Arc::new(Sftp::new((server, path), settings, Arc::clone(&meter))), "", None)
+            }
+            #[cfg(not(feature = "rest"))]
+            Location::Rest { .. } => return Err(OpenError::Without { feature: "rest" }),
+            #[cfg(not(feature = "sftp"))]
+            Location::Sftp { .. } => return Err(OpenError::Without { feature: "sftp" }),
+        };
+    let place = (location.to_string(), prefix.to_owned());
+    Ok(Arc::new(Remote::new(client, place, meter, settings)?.prepared_by(prepare)))
 }

@@ -1,4 +1,4 @@
-//! A store in a bucket.
+//! A store behind a client of objects.
 
 use std::io::{self, ErrorKind, Read};
 use std::pin::pin;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use alidade_entity::Cancel;
 use alidade_model::Traffic;
 use alidade_repository::{Body, Error, FileKind, Result, Store};
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use futures_util::{StreamExt, TryStreamExt};
@@ -22,6 +23,7 @@ use tokio::task::unconstrained;
 
 use crate::open::OpenError;
 use crate::pending::Pending;
+use crate::refusal::Refusal;
 use crate::settings::Settings;
 use crate::traffic::Meter;
 
@@ -33,12 +35,20 @@ const TICK: Duration = Duration::from_millis(50);
 /// What a request that begins after that may take: locks are removed then.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A repository in a bucket, in restic's layout.
+/// What a server asks for before a new repository's first file.
+#[async_trait]
+pub(crate) trait Prepare: Send + Sync {
+    /// Makes the place ready; succeeds when it is.
+    async fn prepare(&self) -> object_store::Result<()>;
+}
+
+/// A repository in a bucket or in what is used like one, in restic's layout.
 ///
 /// Packs are sent while their caller goes on, some at a time; [`Store::flush`] waits for them. What is put is
 /// put only where nothing is (`If-None-Match`), as far as the server knows that.
 pub(crate) struct Remote {
     client: Arc<dyn ObjectStore>,
+    prepare: Option<Arc<dyn Prepare>>,
     location: String,
     prefix: String,
     meter: Arc<Meter>,
@@ -81,6 +91,7 @@ impl Remote {
             .map_err(OpenError::Threads)?;
         Ok(Self {
             client,
+            prepare: None,
             location,
             prefix,
             meter,
@@ -88,6 +99,11 @@ impl Remote {
             pending: Pending::new(settings.uploads),
             runtime: Background(Some(runtime)),
         })
+    }
+
+    /// The same at a server that asks for that.
+    pub(crate) fn prepared_by(self, prepare: Option<Arc<dyn Prepare>>) -> Self {
+        Self { prepare, ..self }
     }
 
     /// Waits for a request, or until the run is told to stop.
@@ -318,10 +334,15 @@ impl Store for Remote {
 
     fn create(&self) -> Result<()> {
         match self.len(FileKind::Config, "config") {
-            Ok(_) => Err(Error::Exists { location: self.location() }),
-            Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
+            Ok(_) => return Err(Error::Exists { location: self.location() }),
+            Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(error),
         }
+        let Some(prepare) = &self.prepare else { return Ok(()) };
+        self.wait(async {
+            let prepared = prepare.prepare().await;
+            prepared.map_err(|error| Error::store("make the repository", io_error(error)))
+        })
     }
 
     fn put(&self, kind: FileKind, name: &str, body: Body<'_>) -> Result<()> {
@@ -438,6 +459,9 @@ fn failed(verb: &str, kind: FileKind, name: &str, error: ClientError) -> Error {
 
 /// The client's failure as the system's words know it: whether the store answered, and what.
 fn io_error(error: ClientError) -> io::Error {
+    if let Some(refusal) = Refusal::below(&error) {
+        return io::Error::new(refusal.kind, refusal.clone());
+    }
     let kind = match &error {
         ClientError::PermissionDenied { .. } | ClientError::Unauthenticated { .. } => {
             ErrorKind::PermissionDenied

@@ -7,6 +7,11 @@ use std::time::Duration;
 
 use alidade_entity::Cancel;
 
+/// How long nothing may come before a request counts as broken.
+const SILENCE: Duration = Duration::from_secs(60);
+/// However little patience there is.
+const LEAST: Duration = Duration::from_secs(2);
+
 /// How to reach a store.
 #[derive(Clone)]
 pub struct Settings {
@@ -18,6 +23,9 @@ pub struct Settings {
     pub ca_certificates: Option<PathBuf>,
     /// Name the bucket in the path, not in the host name; `None` does so for all servers but Amazon's.
     pub path_style: Option<bool>,
+    /// The command that speaks SFTP with the server on its standard input and output, in the words of a shell;
+    /// `None` is `ssh`.
+    pub sftp_command: Option<String>,
     /// Bytes a second that are sent at most.
     pub upload_limit: Option<u64>,
     /// Bytes a second that are received at most.
@@ -39,12 +47,18 @@ impl Settings {
             home: None,
             ca_certificates: None,
             path_style: None,
+            sftp_command: None,
             upload_limit: None,
             download_limit: None,
             patience: Duration::from_secs(180),
             uploads: 2,
             cancel,
         }
+    }
+
+    /// How long nothing may come before a request counts as broken.
+    pub(crate) fn silence(&self) -> Duration {
+        SILENCE.min(self.patience.max(LEAST))
     }
 
     /// What the environment says under that name, if it is not empty.

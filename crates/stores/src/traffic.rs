@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use alidade_model::Traffic;
 use bytes::Bytes;
@@ -46,6 +47,12 @@ impl Meter {
         }
     }
 
+    /// So much came in: how long it has to wait before it may pass.
+    pub(crate) fn arrived(&self, bytes: u64) -> Duration {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+        self.down.wait_for(bytes, Instant::now())
+    }
+
     /// A request is sent.
     pub(crate) fn request(&self, kind: &'static str, sent: u64) {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,8 +61,15 @@ impl Meter {
     }
 }
 
+/// Says of which kind a request is, where its method does not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind(pub(crate) &'static str);
+
 /// The kind of a request, as bills name it.
 pub(crate) fn kind_of(request: &HttpRequest) -> &'static str {
+    if let Some(Kind(kind)) = request.extensions().get() {
+        return kind;
+    }
     let query = request.uri().query().unwrap_or_default();
     let has = |word: &str| query.split('&').any(|part| part.split('=').next() == Some(word));
     let is_listing = has("list-type") || has("comp") || has("delimiter") || has("prefix");
@@ -103,8 +117,7 @@ impl Body for Counted {
                 end => return Poll::Ready(end),
             };
             let len = frame.data_ref().map_or(0, |data| data.len() as u64);
-            this.meter.received.fetch_add(len, Ordering::Relaxed);
-            let wait = this.meter.down.wait_for(len, Instant::now());
+            let wait = this.meter.arrived(len);
             this.pause = (!wait.is_zero()).then(|| Box::pin(sleep(wait)));
             this.frame = Some(frame);
         }

@@ -31,4 +31,8 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("GOOGLE_SERVICE_ACCOUNT_KEY", "Google: the key of a service account, as JSON."),
     ("GOOGLE_ACCESS_TOKEN", "Google: a token."),
     ("GOOGLE_BASE_URL", "Google: the server; else Google's own."),
+    ("ALIDADE_REST_USERNAME", "REST: the user, when the place names none."),
+    ("ALIDADE_REST_PASSWORD", "REST: the user's password at the server."),
+    ("RESTIC_REST_USERNAME", "REST: the user, when ALIDADE_REST_USERNAME is not set."),
+    ("RESTIC_REST_PASSWORD", "REST: the password, when ALIDADE_REST_PASSWORD is not set."),
 ];

@@ -14,11 +14,9 @@ use object_store::client::{
 };
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::pauses::Pauses;
 use crate::traffic::{Counted, Meter, kind_of};
 
-/// The first pause before a request is sent again, and the longest; each is twice the one before, and by chance
-/// up to half of it shorter.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
 /// Machines that are no cloud's have nobody at these addresses: who asks there waits no longer.
 const NEAR: [&str; 3] = ["169.254.169.254", "169.254.170.2", "metadata.google.internal"];
 const NEAR_PATIENCE: Duration = Duration::from_secs(5);
@@ -59,18 +57,16 @@ impl HttpService for Patient {
         let is_near = NEAR.contains(&host);
         let patience = if is_near { self.patience.min(NEAR_PATIENCE) } else { self.patience };
         let until = Instant::now() + patience;
-        let mut pause = PAUSES.0;
+        let mut pauses = Pauses::until(until);
         loop {
             let answer = self.once(request.clone(), is_near.then_some(until)).await;
             let is_over = match &answer {
                 Ok(answer) => !is_passing(answer.status().as_u16()),
                 Err(error) => is_final(error),
             };
-            if is_over || Instant::now() + pause > until {
-                return answer;
-            }
-            sleep(self.shorter(pause)).await;
-            pause = (pause * 2).min(PAUSES.1);
+            let pause = if is_over { None } else { pauses.next(&self.cx) };
+            let Some(pause) = pause else { return answer };
+            sleep(pause).await;
         }
     }
 }
@@ -102,21 +98,14 @@ impl Patient {
                 .unwrap_or_else(|late| Err(HttpError::new(HttpErrorKind::Timeout, late))),
         }
     }
-
-    /// The pause, by chance up to half of it shorter: who was refused together does not come back together.
-    fn shorter(&self, pause: Duration) -> Duration {
-        let mut chance = [0; 1];
-        match self.cx.fill(&mut chance) {
-            Ok(()) => pause - pause * u32::from(chance[0]) / 512,
-            // Without chance it is the whole pause.
-            Err(_) => pause,
-        }
-    }
 }
+
+/// How a server says that it has no room left.
+const FULL: u16 = 507;
 
 /// True for an answer that another time may be another one.
 fn is_passing(status: u16) -> bool {
-    matches!(status, 408 | 429 | 500..=599)
+    matches!(status, 408 | 429 | 500..=599) && status != FULL
 }
 
 /// True for what no time mends: a server that is not the one it should be.
@@ -137,9 +126,15 @@ mod tests {
 
     #[test]
     fn what_may_pass_is_what_the_server_says_of_itself() {
-        for (status, passes) in
-            [(200, false), (404, false), (403, false), (412, false), (429, true), (503, true)]
-        {
+        for (status, passes) in [
+            (200, false),
+            (404, false),
+            (403, false),
+            (412, false),
+            (429, true),
+            (503, true),
+            (507, false),
+        ] {
             assert_eq!(is_passing(status), passes, "{status}");
         }
     }

@@ -8,8 +8,8 @@ use alidade_entity::{Cx, Registry};
 use alidade_entity_host::FsType;
 use alidade_model::{EntityName, Host, ObjectId, Outcome, Status};
 use alidade_protect::{
-    Engine, EngineParts, Identity, Locking, Planning, ProtectOptions, RestoreOptions, Result,
-    StoredSnapshot, Wanted, Which,
+    Engine, EngineParts, Identity, Locking, Planning, ProtectOptions, ReadData, RestoreOptions,
+    Result, StoredSnapshot, Wanted, Which,
 };
 use alidade_repository::{Kdf, KeyOptions, LocalStore, Password, Repository, Store};
 use std::time::Duration;
@@ -202,7 +202,7 @@ impl Lab {
     /// When it cannot be checked.
     pub fn check(&self, read_data: bool) -> Result<Vec<String>> {
         let mut found = Vec::new();
-        let checked = self.engine()?.check(read_data, &mut |finding| {
+        let checked = self.engine()?.check(ReadData::all(read_data), &mut |finding| {
             if finding.class.is_damage() {
                 found.push(finding.to_string());
             }

@@ -1,4 +1,7 @@
-//! Servers of object stores, started for a test and ended with it.
+//! Servers of stores, started for a test and ended with it.
+
+mod rest;
+mod sftp;
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,6 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::peer::peer;
+
+pub use rest::{RestOptions, RestServer};
+pub use sftp::SftpServer;
 
 /// How long a server may take until it listens.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -71,7 +71,7 @@ fn a_line_that_makes_no_sense_is_2() {
     world.check("unknown_option", &world.run(&["protect", "src", "--exlude", "x"]));
     world.check("missing_target", &world.run(&["restore", "src"]));
     world.check("bad_pattern", &world.run(&["protect", "src", "--exclude", "["]));
-    world.check("remote_repository", &world.run(&["-r", "rest:http://host/", "snapshots"]));
+    world.check("remote_repository", &world.run(&["-r", "b2:bucket:one", "snapshots"]));
     assert!(!world.repository().exists(), "nothing was made");
     world.ok(&["protect", "src", "-q"]);
     assert_eq!(world.run(&["snapshots", "--no-lock"]).code, Some(0), "reading verbs may");

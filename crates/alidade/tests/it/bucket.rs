@@ -221,7 +221,7 @@ fn keys_come_from_where_the_clouds_tools_look_for_them() {
 }
 
 /// A certificate for the loopback that nobody vouches for, and its key.
-fn certificate(directory: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
+pub(crate) fn certificate(directory: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
     let (certificate, key) = (directory.join("cert.pem"), directory.join("key.pem"));
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);

@@ -29,6 +29,10 @@ fn every_verb_prints_the_document_of_its_schema() {
     check("check", &["check"]);
     check("check", &["check", "--read-data"]);
     check("show", &["show", "src"]);
+    for what in ["index", "packs", "snapshots"] {
+        check(&format!("repair-{what}"), &["repair", what, "--plan"]);
+        check(&format!("repair-{what}"), &["repair", what]);
+    }
     check("runs", &["runs"]);
     let runs = world.json(&["runs"]);
     check("run", &["runs", runs["runs"][0]["run"].as_str().unwrap()]);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod away;
 mod bad_input;
 mod beside;
 mod bucket;
@@ -9,10 +10,15 @@ mod cache;
 mod chosen;
 mod copy;
 mod disk;
+mod doctor;
 mod json;
 mod network;
+mod partial;
+mod parts;
 mod prompt;
+mod rest;
 mod schema;
+mod sftp;
 mod stream;
 mod terminal;
 mod verbs;

@@ -11,9 +11,11 @@
 
 mod alternate;
 mod bench;
+mod cuts;
 mod locks;
 mod options;
 mod ours;
+mod rustic;
 mod sample;
 mod theirs;
 mod trees;

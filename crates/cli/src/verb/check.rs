@@ -1,11 +1,14 @@
 //! `alidade check`: its options, and what it prints.
 
-use alidade_protect::{CheckOutcome, OutcomeDoc};
-use alidade_repository::Finding;
+use std::time::Duration;
+
+use alidade_protect::{CheckOutcome, OutcomeDoc, Part, ReadData};
+use alidade_repository::{Finding, FindingClass};
 use clap::Args;
 use serde::Serialize;
 
 use crate::app::App;
+use crate::args::age;
 use crate::exit::Code;
 use crate::failure::{Failure, Result};
 use crate::open::{Need, Opened};
@@ -17,13 +20,22 @@ use crate::text::safe_line;
 #[derive(Debug, Args)]
 pub struct Check {
     /// Read and verify every byte of every pack
-    #[arg(long)]
+    #[arg(long, conflicts_with = "read_data_subset")]
     pub read_data: bool,
+    /// Read and verify a part of the packs: the Nth of M groups, or a share or size, those read longest ago first
+    #[arg(long, value_name = "N/M|P%|SIZE", value_parser = part)]
+    pub read_data_subset: Option<Part>,
+    /// Read and verify the packs that this machine has not read whole and right within that time, such as `30d`
+    ///
+    /// Takes up a check of all data that was interrupted: `--not-read-for 1d`. With `--read-data-subset`: of that part.
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub not_read_for: Option<Duration>,
 }
 
 #[derive(Serialize)]
 struct Head {
     read_data: bool,
+    everything: bool,
     repository: String,
 }
 
@@ -45,6 +57,7 @@ struct Tail {
 #[derive(Serialize)]
 struct SummaryDoc {
     index_files: u64,
+    packs_chosen: u64,
     snapshots: u64,
     packs: u64,
     pack_bytes: u64,
@@ -63,7 +76,8 @@ impl Check {
         let mut opened = app.open(Need::Read)?;
         let repository = opened.engine.repository().id().to_string();
         if app.out.is_json() {
-            let head = Head { read_data: self.read_data, repository };
+            let (read_data, everything) = (self.reads(), self.what().is_everything());
+            let head = Head { read_data, everything, repository };
             let mut list = app.out.begin(&head, "findings")?;
             let checked = self.check(app, &mut opened, |finding| {
                 list.item(&Item {
@@ -78,13 +92,28 @@ impl Check {
             return Ok(app.conclude(&checked?.outcome));
         }
         let checked = self.check(app, &mut opened, |finding| {
-            let word = if finding.class.is_damage() { "damage" } else { "untidy" };
+            let word = match finding.class {
+                FindingClass::Touched => "touched",
+                class if class.is_damage() => "damage",
+                _ => "untidy",
+            };
             app.out.line(&format!("{word}: {}", safe_line(&finding.to_string())))
         })?;
         let rows = self.rows(&checked);
         app.sheet(&format!("checked repository {repository}"), &rows)?;
         app.out.finish()?;
         Ok(app.conclude(&checked.outcome))
+    }
+
+    /// True when data is read.
+    fn reads(&self) -> bool {
+        self.what().part != Part::Nothing
+    }
+
+    fn what(&self) -> ReadData {
+        let everything = self.read_data || self.not_read_for.is_some();
+        let otherwise = if everything { Part::Everything } else { Part::Nothing };
+        ReadData { part: self.read_data_subset.unwrap_or(otherwise), unread_for: self.not_read_for }
     }
 
     /// Checks, and tells every finding when it is found.
@@ -96,7 +125,7 @@ impl Check {
     ) -> Result<CheckOutcome> {
         opened.ticker.begin("check", 0, 0);
         let mut failed: Option<Failure> = None;
-        let checked = opened.engine.check(self.read_data, &mut |finding| {
+        let checked = opened.engine.check(self.what(), &mut |finding| {
             if failed.is_none() {
                 let told = opened.ticker.aside(|| tell(finding).and_then(|()| app.out.finish()));
                 failed = told.err();
@@ -122,7 +151,7 @@ impl Check {
                 format!("{} with {} entries", grouped(summary.trees), grouped(summary.nodes)),
             ),
         ];
-        let read = match self.read_data {
+        let read = match self.reads() {
             false => "no data, as `--read-data` was not given".to_owned(),
             true => format!(
                 "{} of {}, {}",
@@ -132,7 +161,7 @@ impl Check {
             ),
         };
         rows.push(("read", read));
-        if self.read_data {
+        if self.reads() {
             rows.push(("verified", counted(summary.blobs_read, "blob", "blobs")));
         }
         rows.push(("damage", grouped(summary.damage)));
@@ -150,6 +179,7 @@ fn tail(checked: &CheckOutcome) -> Tail {
     Tail {
         summary: SummaryDoc {
             index_files: summary.index_files,
+            packs_chosen: summary.packs_chosen,
             snapshots: summary.snapshots,
             packs: summary.packs,
             pack_bytes: summary.pack_bytes,
@@ -164,5 +194,46 @@ fn tail(checked: &CheckOutcome) -> Tail {
         },
         outcome: OutcomeDoc::from(&checked.outcome),
         exit_code: code_of(checked.outcome.status).number(),
+    }
+}
+
+/// Reads `N/M`, `P%` or a size.
+fn part(text: &str) -> std::result::Result<Part, String> {
+    if let Some((number, of)) = text.split_once('/') {
+        let read = |text: &str| text.parse::<u8>().ok().filter(|number| *number > 0);
+        return match (read(number), read(of)) {
+            (Some(number), Some(of)) if number <= of => Ok(Part::Group { number, of }),
+            _ => Err("of N/M, M is at most 255, and N counts from 1 to M".to_owned()),
+        };
+    }
+    if let Some(share) = text.strip_suffix('%') {
+        return match share.parse::<f64>() {
+            Ok(share) if share > 0.0 && share <= 100.0 => Ok(Part::Percent(share)),
+            _ => Err("a share is more than 0 % and at most 100 %".to_owned()),
+        };
+    }
+    crate::size::parse(text).map(Part::Bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_read_and_what_is_none_is_refused() {
+        for (text, expected) in [
+            ("1/5", Part::Group { number: 1, of: 5 }),
+            ("255/255", Part::Group { number: 255, of: 255 }),
+            ("2.5%", Part::Percent(2.5)),
+            ("100%", Part::Percent(100.0)),
+            ("10G", Part::Bytes(10 << 30)),
+        ] {
+            assert_eq!(part(text), Ok(expected), "{text}");
+        }
+        for bad in
+            ["0/5", "6/5", "1/256", "1/", "/", "0%", "101%", "-1%", "NaN%", "inf%", "%", "x", ""]
+        {
+            assert!(part(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use alidade_model::{Origin, Traffic};
+use alidade_model::Traffic;
 use alidade_protect::{Engine, Moved, StoredSnapshot, TrafficDoc, TransferOptions};
 use clap::Args;
 use serde::Serialize;
@@ -163,8 +163,7 @@ impl Copy {
             }
             let mut all = listing.snapshots;
             all.retain(|stored| {
-                stored.origin != Origin::Evidence
-                    && host.as_ref().is_none_or(|host| stored.host == *host)
+                stored.origin.is_state() && host.as_ref().is_none_or(|host| stored.host == *host)
             });
             return Ok(all);
         }

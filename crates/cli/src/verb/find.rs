@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use alidade_model::{Entry, Origin};
+use alidade_model::Entry;
 use alidade_protect::{Engine, StoredSnapshot};
 use clap::Args;
 use globset::{GlobBuilder, GlobMatcher};
@@ -108,8 +108,7 @@ impl Find {
         let host = app.host()?;
         let mut chosen = engine.snapshots().map_err(|error| app.explain(&error))?.snapshots;
         chosen.retain(|stored| {
-            stored.origin != Origin::Evidence
-                && host.as_ref().is_none_or(|host| stored.host == *host)
+            stored.origin.is_state() && host.as_ref().is_none_or(|host| stored.host == *host)
         });
         if !self.all {
             let newest: Vec<StoredSnapshot> = chosen

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use alidade_model::{EntityName, Host, Origin};
+use alidade_model::{EntityName, Host};
 use alidade_protect::{Listing, StoredSnapshot};
 use clap::Args;
 use serde::Serialize;
@@ -55,7 +55,7 @@ impl List {
         let listing = opened.engine.snapshots().map_err(|error| app.explain(&error))?;
         let mut groups: BTreeMap<(&EntityName, &Host), Group<'_>> = BTreeMap::new();
         let wanted = |stored: &&StoredSnapshot| {
-            stored.origin != Origin::Evidence
+            stored.origin.is_state()
                 && host.as_ref().is_none_or(|host| stored.host == *host)
                 && self
                     .type_name

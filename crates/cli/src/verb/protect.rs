@@ -4,16 +4,19 @@ use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use alidade_entity::Params;
 use alidade_model::{EntityName, ObjectId, Outcome, Pattern, Rule, Selection, encode_object};
 use alidade_protect::{
     OutcomeDoc, Parent, ProtectOptions, ProtectPlan, Survey, is_within, stored_path,
 };
-use clap::Args;
+use alidade_repository::Cuts;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::app::App;
+use crate::args::age;
 use crate::document::{self, EndedDoc, SurveyDoc};
 use crate::exit::Code;
 use crate::failure::{Failure, Result};
@@ -59,6 +62,9 @@ pub struct Protect {
     /// Compare with no snapshot: read everything again
     #[arg(long)]
     pub force: bool,
+    /// Where files are cut. In a repository that restic began `restic` finds what it stored again; it is slower
+    #[arg(long, value_enum, default_value = "ours", value_name = "WHOSE")]
+    pub chunker: Chunker,
     /// How to store
     #[command(flatten)]
     pub writing: Writing,
@@ -76,6 +82,10 @@ pub struct Protect {
     /// Write no snapshot when it would be equal to the one compared with
     #[arg(long)]
     pub skip_if_unchanged: bool,
+    /// How often what is stored so far becomes a partial snapshot, from which the next run goes on when this one is
+    /// interrupted: `0s` for never; once a minute, or more rarely where it costs much, when not given
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub checkpoint: Option<Duration>,
 }
 
 /// What of the entity is meant.
@@ -106,6 +116,15 @@ pub struct SelectionArgs {
     pub files_from0: Option<PathBuf>,
 }
 
+/// Who decides where files are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Chunker {
+    /// We do.
+    Ours,
+    /// restic does.
+    Restic,
+}
+
 #[derive(Serialize)]
 struct PlanDoc {
     plan: bool,
@@ -114,6 +133,7 @@ struct PlanDoc {
     repository: String,
     run: String,
     parent: Option<String>,
+    goes_on_from: Vec<String>,
     rules: Vec<String>,
     only: Vec<String>,
     tags: Vec<String>,
@@ -230,10 +250,15 @@ impl Protect {
                 (Some(id), false) => Parent::Id(id.clone()),
                 (None, false) => Parent::Auto,
             },
+            cuts: match self.chunker {
+                Chunker::Ours => Cuts::Ours,
+                Chunker::Restic => Cuts::Restic,
+            },
             compression: self.writing.compression(),
             pack_size: self.writing.pack_bytes(),
             self_check: !self.writing.no_self_check,
             skip_if_unchanged: self.skip_if_unchanged,
+            checkpoint: self.checkpoint,
         })
     }
 
@@ -281,6 +306,7 @@ impl Protect {
                 repository: opened.place.to_string(),
                 run: plan.run.to_string(),
                 parent: plan.parent.as_ref().map(|parent| parent.file.to_string()),
+                goes_on_from: plan.goes_on_from().map(|stored| stored.file.to_string()).collect(),
                 rules: selection.rules.iter().map(Rule::name).collect(),
                 only: selection.only.iter().map(|path| encode_object(path)).collect(),
                 tags: plan.options.tags.clone(),
@@ -309,6 +335,11 @@ impl Protect {
             ("repository", safe(opened.place.to_string().as_bytes())),
             ("compare with", parent_text(app, plan)),
         ];
+        let partial: Vec<String> =
+            plan.goes_on_from().map(|stored| alidade_protect::short(&stored.file)).collect();
+        if !partial.is_empty() {
+            rows.push(("goes on from", partial.join(", ")));
+        }
         let selection = &plan.options.selection;
         let rules = selection.rules.iter().map(|rule| safe_line(&rule.name())).collect();
         rows.extend(labelled("leave out", rules));

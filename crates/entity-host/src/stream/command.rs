@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use alidade_entity::{Class, Cx, Error, Params, Result};
-use alidade_model::decode_object;
+use alidade_model::{Sabotage, decode_object};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// The setting that names a command: its words in the alphabet of object ids, apart by blanks.
@@ -112,6 +112,7 @@ impl Running {
     fn verdict(&self, status: ExitStatus) -> Result<()> {
         let how = match (status.code(), status.signal()) {
             (Some(0), _) => return Ok(()),
+            _ if Sabotage::StoreFailedStream.is_on() => return Ok(()),
             (Some(code), _) => format!("it ended with exit status {code}"),
             (None, Some(signal)) => format!("it was killed by signal {signal}"),
             (None, None) => "nobody knows how it ended".to_owned(),

@@ -260,6 +260,26 @@ fn a_loop_device_has_the_holes_of_its_file() {
     assert!(end >= Some(61 * BLOCK), "what was just written is data: {all:?}");
 }
 
+#[test]
+fn a_loop_device_whose_file_was_replaced_is_read_whole() {
+    need_root();
+    let (_temp, top) = scratch();
+    let path = top.join("a.img");
+    fs::write(&path, vec![7; (64 * BLOCK) as usize]).expect("write");
+    let attached = Loop::of(&path);
+    // Another file has the name now, with holes where the device has data.
+    let other = top.join("b.img");
+    File::create(&other).expect("create").set_len(64 * BLOCK).expect("set the length");
+    fs::rename(&other, &path).expect("rename");
+    let (disk, ..) = disk(read(&attached.device, &ReadOptions::default()).expect("read"));
+    let mut bytes = vec![0; (64 * BLOCK) as usize];
+    disk.read_at(&cx(), 0, &mut bytes).expect("read");
+    assert!(bytes.iter().all(|byte| *byte == 7));
+    let all = extents(&*disk);
+    let data: u64 = all.iter().filter(|it| it.allocated).map(|it| it.len).sum();
+    assert_eq!(data, 64 * BLOCK, "nothing of it is a hole: {all:?}");
+}
+
 fn options(path: &Path, mode: CopyMode) -> CopyOptions {
     CopyOptions {
         mode,

@@ -84,9 +84,11 @@ impl Copy<'_> {
         let place = Place { no, parent: self.open.last().map(|(no, _)| *no) };
         let want = self.sink.begin(self.cx, place, entry)?;
         let content = match (want, file) {
-            (Want::Content | Want::Changes | Want::Holes, Some(file)) => Some((file, want)),
+            (Want::Content | Want::Changes | Want::Holes | Want::From(_), Some(file)) => {
+                Some((file, want))
+            }
             (Want::Nothing, _) => None,
-            (Want::Content | Want::Changes | Want::Holes, None) => {
+            (Want::Content | Want::Changes | Want::Holes | Want::From(_), None) => {
                 let attempt = "copy an entry without bytes whose content the sink wants";
                 return Err(Error::new(Class::Failed, attempt));
             }

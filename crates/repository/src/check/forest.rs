@@ -5,6 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use alidade_entity::Cx;
 
+use super::lost::Blob;
 use super::{Finding, FindingClass, Told, finding};
 use crate::indexed::noun;
 use crate::{BlobId, BlobKind, FileId, Indexed, Node, NodeKind, Result};
@@ -28,6 +29,7 @@ struct Open {
     trees: Vec<u32>,
     /// Roots that no index names; told by the first that reads.
     missing: Vec<Finding>,
+    lost: Vec<Blob>,
     /// Threads that may find more.
     busy: usize,
 }
@@ -50,6 +52,7 @@ impl<'a> Forest<'a> {
                 None => {
                     let needed_by = format!("snapshot {snapshot}");
                     open.missing.push(missing(BlobKind::Tree, tree, &needed_by));
+                    open.lost.push((BlobKind::Tree, *tree));
                 }
                 Some(found) if seen.set(found.ordinal) => open.trees.push(found.ordinal),
                 Some(_) => {}
@@ -61,8 +64,11 @@ impl<'a> Forest<'a> {
 
     /// Reads trees until there are no more, or `tell` says no.
     pub(super) fn read(&self, tell: &mut impl FnMut(Told) -> bool) -> Result<()> {
-        let findings = std::mem::take(&mut self.open().missing);
-        let mut told = Told { findings, ..Told::default() };
+        let (findings, lost) = {
+            let mut open = self.open();
+            (std::mem::take(&mut open.missing), std::mem::take(&mut open.lost))
+        };
+        let mut told = Told { findings, lost, ..Told::default() };
         while let Some(mut turn) = self.turn() {
             turn.read(&mut told)?;
             let is_much = told.trees >= TOLD || !told.findings.is_empty();
@@ -113,6 +119,7 @@ impl Turn<'_, '_> {
             Ok(nodes) => nodes,
             Err(error) => {
                 told.findings.push(finding(FindingClass::Tree, &tree(), error)?);
+                told.lost.push((BlobKind::Tree, id));
                 return Ok(());
             }
         };
@@ -120,15 +127,19 @@ impl Turn<'_, '_> {
             match node {
                 Ok(node) => {
                     told.nodes += 1;
-                    self.node(&id, &node, &mut told.findings);
+                    self.node(&id, &node, told);
                 }
-                Err(error) => told.findings.push(finding(FindingClass::Tree, &tree(), error)?),
+                Err(error) => {
+                    told.findings.push(finding(FindingClass::Tree, &tree(), error)?);
+                    told.lost.push((BlobKind::Tree, id));
+                }
             }
         }
         Ok(())
     }
 
-    fn node(&mut self, tree: &BlobId, node: &Node, findings: &mut Vec<Finding>) {
+    fn node(&mut self, tree: &BlobId, node: &Node, told: &mut Told) {
+        let Told { findings, lost, .. } = told;
         let what = || format!("`{}` in tree {tree}", node.name.escape_ascii());
         let mut bad = |why: &str| {
             let why = why.to_owned();
@@ -140,12 +151,16 @@ impl Turn<'_, '_> {
                 for (id, _) in content.runs() {
                     if table.find(BlobKind::Data, id).is_none() {
                         findings.push(missing(BlobKind::Data, id, &what()));
+                        lost.push((BlobKind::Data, *id));
                     }
                 }
             }
             (NodeKind::File, None, _) => bad("it is a file without content"),
             (NodeKind::Dir, _, Some(id)) => match table.find(BlobKind::Tree, id) {
-                None => findings.push(missing(BlobKind::Tree, id, &what())),
+                None => {
+                    findings.push(missing(BlobKind::Tree, id, &what()));
+                    lost.push((BlobKind::Tree, *id));
+                }
                 Some(found) if self.forest.seen.set(found.ordinal) => {
                     self.found.push(found.ordinal);
                 }

@@ -251,6 +251,8 @@ impl Lane {
             Err(why) => why,
         };
         self.reading.whys.push(format!("blob {id}: {why}"));
+        let kind = self.reading.blobs.iter().find(|blob| blob.id == id).map(|blob| blob.kind);
+        self.reading.lost.extend(kind.map(|kind| (kind, id)));
     }
 
     /// Reads the next blobs, and what follows the last one with it.
@@ -275,6 +277,8 @@ impl Lane {
             Err(error) => {
                 told(Err(io::Error::other(error)), &mut self.reading.whys)?;
                 self.is_lost = true;
+                let unread = blobs[first..].iter().map(|blob| (blob.kind, blob.id));
+                self.reading.lost.extend(unread);
                 // The others are not read any more.
                 self.pending -= blobs.len() - first;
             }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use alidade_entity::Cx;
+use alidade_model::Sabotage;
 use sha2::{Digest, Sha256};
 use zstd::bulk::Decompressor;
 
 use super::lanes::Lanes;
+use super::lost::Blob;
 use super::{Finding, FindingClass, PackFacts, Told};
 use crate::compress::decompress;
 use crate::crypto::MasterKey;
@@ -35,14 +37,9 @@ pub(super) struct Packs<'a> {
 }
 
 impl<'a> Packs<'a> {
-    /// All that are there; none when they are not to be read.
-    pub(super) fn of(
-        cx: &'a Cx,
-        indexed: &'a Indexed,
-        listed: &'a [PackFacts],
-        wanted: bool,
-    ) -> Self {
-        let blobs = if wanted { in_pack_order(indexed) } else { Vec::new() };
+    /// Those that are chosen.
+    pub(super) fn of(cx: &'a Cx, indexed: &'a Indexed, listed: &'a [PackFacts]) -> Self {
+        let blobs = in_pack_order(indexed, listed);
         let table = indexed.index().read();
         let mut end = 0;
         let packs = blobs.chunk_by(|a, b| table.pack_of(*a) == table.pack_of(*b)).map(|pack| {
@@ -52,7 +49,8 @@ impl<'a> Packs<'a> {
         });
         let packs = packs.collect();
         drop(table);
-        let bytes = listed.iter().filter_map(|fact| fact.actual).filter(|_| wanted).sum();
+        let chosen = listed.iter().filter(|fact| fact.chosen);
+        let bytes = chosen.filter_map(|fact| fact.actual).sum();
         let reader = PackReader { cx, indexed, listed };
         Self { reader, blobs, packs, next: AtomicUsize::new(0), bytes }
     }
@@ -67,10 +65,11 @@ impl<'a> Packs<'a> {
     }
 }
 
-/// All blobs by pack and offset.
-fn in_pack_order(indexed: &Indexed) -> Vec<u32> {
+/// All blobs of chosen packs, by pack and offset.
+fn in_pack_order(indexed: &Indexed, listed: &[PackFacts]) -> Vec<u32> {
     let table = indexed.index().read();
-    let mut order: Vec<u32> = (0..u32::try_from(table.len()).unwrap_or(u32::MAX)).collect();
+    let all = 0..u32::try_from(table.len()).unwrap_or(u32::MAX);
+    let mut order: Vec<u32> = all.filter(|at| listed[table.pack_of(*at) as usize].chosen).collect();
     order.sort_unstable_by_key(|at| (table.pack_of(*at), table.found(*at).blob.offset));
     order
 }
@@ -93,6 +92,8 @@ pub(super) struct Reading {
     pub(super) whys: Vec<String>,
     /// What was wrong when it was read first, and was right then.
     pub(super) before: Vec<String>,
+    /// Blobs that were found to be damaged.
+    pub(super) lost: Vec<Blob>,
 }
 
 impl PackReader<'_> {
@@ -140,7 +141,8 @@ impl PackReader<'_> {
             return Ok(found);
         }
         let Reading { pack, len, blobs, whys: before, .. } = found;
-        let mut again = Reading { pack, len, blobs, whole: 0, whys: Vec::new(), before };
+        let mut again =
+            Reading { pack, len, blobs, whole: 0, whys: Vec::new(), before, lost: Vec::new() };
         if alone.is_none() {
             *alone = Some(Decompressor::new().map_err(no_zstd)?);
         }
@@ -165,6 +167,7 @@ impl PackReader<'_> {
             whole: 0,
             whys: Vec::new(),
             before: Vec::new(),
+            lost: Vec::new(),
         })
     }
 
@@ -175,7 +178,7 @@ impl PackReader<'_> {
         reading: &mut Reading,
     ) -> io::Result<()> {
         let (mut sealed, mut plain) = (Vec::new(), Vec::new());
-        let Reading { pack, len, blobs, whole, whys, .. } = reading;
+        let Reading { pack, len, blobs, whole, whys, lost, .. } = reading;
         let (pack, len) = (*pack, *len);
         let store = Arc::clone(self.indexed.repository().store());
         let mut stream = Hashing::new(PackRange::new(store, pack, 0, len));
@@ -184,6 +187,7 @@ impl PackReader<'_> {
             let at = u64::from(blob.offset);
             if at < stream.read || at + u64::from(blob.len) > len {
                 whys.push(format!("the index has blob {} at an impossible place", blob.id));
+                lost.push((blob.kind, blob.id));
                 continue;
             }
             if at > stream.read {
@@ -192,7 +196,10 @@ impl PackReader<'_> {
             }
             match self.blob(&mut stream, blob, (decompressor, &mut sealed, &mut plain))? {
                 Ok(()) => *whole += 1,
-                Err(why) => whys.push(format!("blob {}: {why}", blob.id)),
+                Err(why) => {
+                    whys.push(format!("blob {}: {why}", blob.id));
+                    lost.push((blob.kind, blob.id));
+                }
             }
             stream.skip_to(at + u64::from(blob.len))?;
         }
@@ -263,6 +270,8 @@ impl Reading {
     }
 
     fn into_told(self) -> Told {
+        let is_sound = self.whys.is_empty() && self.before.is_empty();
+        let sound = (is_sound || Sabotage::RecordDamagedPack.is_on()).then_some(self.pack);
         let what = format!("pack {}", self.pack);
         let class = FindingClass::PackContent;
         let before = self.before.into_iter().filter(|_| self.whys.is_empty());
@@ -276,7 +285,8 @@ impl Reading {
         let whys = self.whys.into_iter().map(|why| Finding { class, what: what.clone(), why });
         let findings = whys.chain(before).collect();
         let packs = u64::from(self.len > 0);
-        Told { findings, packs, blobs: self.whole, bytes: self.len, ..Told::default() }
+        let (lost, blobs, bytes) = (self.lost, self.whole, self.len);
+        Told { findings, lost, sound, packs, blobs, bytes, ..Told::default() }
     }
 }
 

@@ -53,8 +53,9 @@ pub(crate) fn writer(indexed: &Arc<Indexed>, lock: &Lock, scratch: &Path) -> Wri
 pub(crate) fn check(repository: &Arc<Repository>, read_data: bool) -> (CheckSummary, Vec<Finding>) {
     let mut findings = Vec::new();
     let options = CheckOptions::new(read_data);
-    let summary =
-        repository.check(&cx(), None, options, &mut |finding| findings.push(finding)).unwrap();
+    let summary = repository
+        .check(&cx(), None, options, &mut |finding: Finding| findings.push(finding))
+        .unwrap();
     (summary, findings)
 }
 
