@@ -10,6 +10,7 @@ mod chance;
 mod content;
 mod contest;
 mod counts;
+mod delay;
 mod image;
 pub(crate) mod kernels;
 mod machine;
@@ -22,6 +23,7 @@ mod roofline;
 mod rounds;
 mod row;
 mod rule;
+mod served;
 mod set;
 mod skeleton;
 mod statistics;
@@ -296,10 +298,10 @@ fn tools(root: &Path, place: &Place, scale: Scale) -> Result<(Tools, PathBuf)> {
     }
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let profile = if scale == Scale::Full { "release" } else { "debug" };
-    let names = ["restic", "kopia"].map(str::to_owned);
-    let [restic, kopia]: [PathBuf; 2] = crate::peers::paths(root, &names)?
+    let names = ["restic", "kopia", "versitygw"].map(str::to_owned);
+    let [restic, kopia, versitygw]: [PathBuf; 3] = crate::peers::paths(root, &names)?
         .try_into()
-        .map_err(|_paths| anyhow::anyhow!("find restic and kopia"))?;
+        .map_err(|_paths| anyhow::anyhow!("find restic, kopia and versitygw"))?;
     let skeleton = place.base("skeleton");
     skeleton::make(&skeleton)?;
     let built = target.join(profile);
@@ -307,6 +309,7 @@ fn tools(root: &Path, place: &Place, scale: Scale) -> Result<(Tools, PathBuf)> {
         alidade: built.join("alidade"),
         restic,
         kopia,
+        versitygw,
         rustic: crate::peers::rustic(root)?,
         skeleton,
     };

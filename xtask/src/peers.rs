@@ -4,12 +4,14 @@
 //! versions, and a committed `go.sum`. It is built once and kept in a cache folder under a name
 //! that holds the hash of these files; with a warm cache neither Go nor a network is needed.
 //! A folder with a `peer.toml` is a Rust program instead; it takes long to build and is built only
-//! when it is asked for by name.
+//! when it is asked for by name. A folder with a `package.json` and its `package-lock.json` is a
+//! program of npm, which is installed without running any script.
 //! `restic-debian` is not built: it is the oldest reader there must be, as Debian 12 packs it.
 
 mod cargo;
 mod debian;
 mod golang;
+mod npm;
 
 use std::env;
 use std::ffi::OsString;
@@ -58,9 +60,37 @@ pub(crate) fn rustic(root: &Path) -> Result<Option<PathBuf>> {
     Ok(binary.is_file().then_some(binary))
 }
 
+/// What a peer comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Go,
+    Cargo,
+    Npm,
+}
+
+impl Origin {
+    const ALL: [Self; 3] = [Self::Go, Self::Cargo, Self::Npm];
+
+    /// The files that pin it; the last of them shows that it is one.
+    const fn files(self) -> &'static [&'static str] {
+        match self {
+            Self::Go => &["go.sum", "go.mod"],
+            Self::Cargo => &["peer.toml"],
+            Self::Npm => &npm::FILES,
+        }
+    }
+
+    /// The origin of the peer in a folder, if it is one.
+    fn of(folder: &Path) -> Option<Self> {
+        let shows =
+            |origin: &Self| origin.files().last().is_some_and(|file| folder.join(file).is_file());
+        Self::ALL.into_iter().find(shows)
+    }
+}
+
 /// Whether a peer is built only when it is asked for.
 fn is_slow(root: &Path, name: &str) -> bool {
-    root.join("testbench").join(name).join("peer.toml").is_file()
+    Origin::of(&root.join("testbench").join(name)) == Some(Origin::Cargo)
 }
 
 /// All peers by name.
@@ -69,7 +99,7 @@ fn known(root: &Path) -> Result<Vec<String>> {
     let mut names = vec![debian::NAME.to_owned()];
     for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
         let entry = entry.with_context(|| format!("list {}", folder.display()))?;
-        if ["go.mod", "peer.toml"].iter().any(|file| entry.path().join(file).is_file()) {
+        if Origin::of(&entry.path()).is_some() {
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
     }
@@ -94,10 +124,10 @@ fn built(root: &Path, name: &str) -> Result<PathBuf> {
         .tempdir_in(&cache)
         .with_context(|| format!("create a folder in {}", cache.display()))?;
     let new = scratch.path().join(name);
-    if is_slow(root, name) {
-        cargo::build(&folder, &new, scratch.path())?;
-    } else {
-        golang::build(&folder, &new, &cache)?;
+    match Origin::of(&folder).with_context(|| format!("{} is no peer", folder.display()))? {
+        Origin::Go => golang::build(&folder, &new, &cache)?,
+        Origin::Cargo => cargo::build(&folder, &new, scratch.path())?,
+        Origin::Npm => npm::install(&folder, &new, scratch.path())?,
     }
     match fs::rename(scratch.path(), &home) {
         Ok(()) => drop(scratch.keep()),
@@ -140,8 +170,8 @@ fn fingerprint(folder: &Path) -> Result<String> {
         .collect::<std::io::Result<Vec<_>>>()
         .with_context(list)?;
     paths.sort();
-    let pinned = paths.contains(&folder.join("peer.toml"));
-    for needed in if pinned { &[][..] } else { &["go.mod", "go.sum"][..] } {
+    let origin = Origin::of(folder).with_context(|| format!("{} is no peer", folder.display()))?;
+    for needed in origin.files() {
         if !paths.contains(&folder.join(needed)) {
             bail!("{} has no {needed}", folder.display());
         }
@@ -208,10 +238,10 @@ mod tests {
         for name in known.iter().filter(|name| *name != debian::NAME) {
             let folder = root.join("testbench").join(name);
             fingerprint(&folder).unwrap();
-            if is_slow(&root, name) {
-                cargo::Pinned::read(&folder).unwrap();
-            } else {
-                golang::Module::read(&folder).unwrap();
+            match Origin::of(&folder).unwrap() {
+                Origin::Go => drop(golang::Module::read(&folder).unwrap()),
+                Origin::Cargo => drop(cargo::Pinned::read(&folder).unwrap()),
+                Origin::Npm => drop(npm::Package::read(&folder).unwrap()),
             }
         }
     }

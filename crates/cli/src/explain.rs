@@ -6,15 +6,13 @@ use std::os::unix::ffi::OsStrExt;
 use alidade_entity::Class;
 use alidade_protect as protect;
 use alidade_repository as repository;
-use alidade_stores::{Location, OpenError};
+use alidade_stores::{Giver, Location, OpenError, giver};
 
 use crate::app::App;
 use crate::exit::Code;
 use crate::failure::{Failure, chain};
 use crate::text::shell_word;
 
-/// Where a machine of Amazon's asks for the keys of its role.
-const ROLES: &str = "//169.254.169.254/";
 /// How it is said that nobody vouches for a server.
 const UNTRUSTED: &str = "invalid peer certificate";
 /// How it is said that a server gives and takes, and removes nothing.
@@ -167,20 +165,22 @@ impl App {
 
     fn bucket_hint(&self, source: &std::io::Error) -> String {
         let said = chain(source);
+        if let Some(giver) = giver(source)
+            && !said.contains(UNTRUSTED)
+            && !said.contains(SKEWED)
+        {
+            return giver_hint(giver).to_owned();
+        }
         match source.kind() {
             _ if said.contains(UNTRUSTED) => {
                 "trust the certificate of the server: `--cacert FILE`".to_owned()
-            }
-            _ if said.contains(ROLES) => {
-                "no credentials are set, and this machine has no role: which ones are looked for is said \
-                 under `Environment` by `alidade --help`"
-                    .to_owned()
             }
             _ if said.contains(SKEWED) => {
                 "set this machine's clock: the server refuses requests of another time".to_owned()
             }
             _ if said.contains(APPEND_ONLY) => {
-                "only who runs the server can remove anything: there, without `--append-only`".to_owned()
+                "only who runs the server can remove anything: there, without `--append-only`"
+                    .to_owned()
             }
             ErrorKind::PermissionDenied => {
                 "the store refuses these credentials: which ones are used is said under \
@@ -188,7 +188,8 @@ impl App {
                     .to_owned()
             }
             ErrorKind::StorageFull => {
-                "make room on the server and run it again: what was stored until now is used".to_owned()
+                "make room on the server and run it again: what was stored until now is used"
+                    .to_owned()
             }
             _ => self.later(),
         }
@@ -242,6 +243,9 @@ pub(crate) fn explain_store(error: &OpenError) -> Failure {
         OpenError::Without { .. } => {
             failure(Code::Usage).hint("use a build of this program that has it")
         }
+        OpenError::Half { .. } => failure(Code::Usage).hint("set both of them, or none"),
+        OpenError::Open { .. } => failure(Code::Usage)
+            .hint("name a server of this machine, or one that is reached by https"),
         OpenError::Client(_) => failure(Code::Usage)
             .hint("which credentials are used is said under `Environment` by `alidade --help`"),
         _ => failure(Code::Failed),
@@ -300,6 +304,23 @@ fn is_ours(kind: ErrorKind) -> bool {
             | ErrorKind::NotADirectory
             | ErrorKind::OutOfMemory
     )
+}
+
+/// What to do when somebody gave no credentials.
+fn giver_hint(giver: Giver) -> &'static str {
+    match giver {
+        Giver::Identity => {
+            "the token, the secret or the file that credentials are asked for with must be the right one, and \
+             so must the role: which ones are used is said under `Environment` by `alidade --help`"
+        }
+        Giver::Container => {
+            "the server of the AWS_CONTAINER variables must know this container and its token"
+        }
+        Giver::Machine => {
+            "no credentials are set, and this machine has no role that gives some: which ones are looked for \
+             is said under `Environment` by `alidade --help`"
+        }
+    }
 }
 
 fn local_hint(kind: ErrorKind) -> Option<&'static str> {

@@ -69,7 +69,8 @@ pub enum Body<'a> {
 /// - What was put survives a power cut after [`Store::flush`] of that kind, which fails when it does not;
 ///   a cut before may take the whole file, and no part of it. Locks need no flush.
 /// - Putting a name that exists leaves the file there untouched and succeeds, as names are content
-///   hashes; for [`FileKind::Config`] it is [`crate::Error::Exists`].
+///   hashes; for [`FileKind::Config`] it is [`crate::Error::Exists`]. A store that others may leave a part of
+///   a file in says [`crate::Error::Damaged`], by the put or the flush, when the lengths differ.
 /// - Removing what is absent succeeds. Getting what is absent is [`crate::Error::NotFound`].
 /// - Listing shows files of the right name form only, in any order; it may miss files put meanwhile.
 pub trait Store: Send + Sync {

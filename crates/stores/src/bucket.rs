@@ -1,4 +1,4 @@
-//! Clients of the clouds, with what they need to authenticate.
+//! A client of S3, with what it needs to authenticate; and what the clients of all clouds have in common.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
-use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig};
 
+use crate::container::Container;
+use crate::credentials::{Given, Giver};
 use crate::open::OpenError;
 use crate::profile::{Profile, profile};
-use crate::settings::Settings;
+use crate::settings::{METADATA, Settings};
 use crate::traffic::Meter;
 use crate::wire::Wire;
 
@@ -25,13 +25,15 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Credentials, the first that are there: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, with
 /// `AWS_SESSION_TOKEN`; the profile `AWS_PROFILE` (or `default`) in `AWS_SHARED_CREDENTIALS_FILE`
 /// (`~/.aws/credentials`) and `AWS_CONFIG_FILE` (`~/.aws/config`); a web identity
-/// (`AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ROLE_ARN`); a container's; the machine's own role.
+/// (`AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ROLE_ARN`); a container's; the machine's own role. Those of the last
+/// three are good for a while, and are asked for again in time.
 pub(crate) fn s3(
     (endpoint, bucket): (&str, &str),
     settings: &Settings,
     meter: Arc<Meter>,
 ) -> Result<Arc<dyn ObjectStore>, OpenError> {
     let said = aws(settings)?;
+    let wire = Wire::new(meter, settings);
     let is_amazon = endpoint.trim_end_matches('/').ends_with(".amazonaws.com");
     let by_path = settings.path_style.unwrap_or(!is_amazon);
     let mut builder = AmazonS3Builder::new()
@@ -42,7 +44,7 @@ pub(crate) fn s3(
         .with_client_options(options(settings)?)
         .with_allow_http(endpoint.starts_with("http://"))
         .with_retry(no_retry())
-        .with_http_connector(Wire { meter, patience: settings.patience });
+        .with_http_connector(wire.clone());
     builder = match (by_path, region_of(endpoint)) {
         // Amazon's own names are made by the client, from the region.
         (false, Some(region)) if is_amazon => builder.with_region(region),
@@ -57,12 +59,31 @@ pub(crate) fn s3(
     if !said.contains_key("aws_region") && region_of(endpoint).is_none() {
         builder = builder.with_region("us-east-1");
     }
+    let has = |name: &str| said.contains_key(name);
+    let is_identity = has("aws_web_identity_token_file");
+    if has("aws_access_key_id") || has("aws_secret_access_key") {
+        return Ok(Arc::new(builder.build()?));
+    }
+    if is_identity != has("aws_role_arn") {
+        let (file, role) = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN");
+        let (has, lacks) = if is_identity { (file, role) } else { (role, file) };
+        return Err(OpenError::Half { has, lacks });
+    }
+    let container = if is_identity { None } else { Container::new(settings, &wire)? };
+    builder = match container {
+        Some(container) => builder.with_credentials(Arc::new(container)),
+        None => {
+            let giver = if is_identity { Giver::Identity } else { Giver::Machine };
+            let inner = Arc::clone(builder.clone().build()?.credentials());
+            builder.with_credentials(Arc::new(Given { giver, inner }))
+        }
+    };
     Ok(Arc::new(builder.build()?))
 }
 
 /// What the environment and the files say for S3, by the client's names.
 fn aws(settings: &Settings) -> Result<BTreeMap<String, String>, OpenError> {
-    const NAMES: [&str; 13] = [
+    const NAMES: [&str; 9] = [
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
         "AWS_SESSION_TOKEN",
@@ -72,14 +93,14 @@ fn aws(settings: &Settings) -> Result<BTreeMap<String, String>, OpenError> {
         "AWS_ROLE_ARN",
         "AWS_ROLE_SESSION_NAME",
         "AWS_ENDPOINT_URL_STS",
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-        "AWS_METADATA_ENDPOINT",
     ];
     let found = NAMES.iter().filter_map(|name| Some((*name, settings.get(name)?)));
     let mut said: BTreeMap<String, String> =
         found.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+    if let Some(server) = settings.first(&METADATA) {
+        let server = server.trim_end_matches('/').to_owned();
+        said.insert("aws_metadata_endpoint".to_owned(), server);
+    }
     if let Some(region) = said.remove("aws_default_region") {
         said.entry("aws_region".to_owned()).or_insert(region);
     }
@@ -145,64 +166,7 @@ fn hosted(endpoint: &str, bucket: &str) -> String {
     }
 }
 
-/// A client of Azure Blob Storage: `AZURE_ACCOUNT_NAME`, and `AZURE_ACCOUNT_KEY`, `AZURE_ACCOUNT_SAS`, a
-/// service principal, a workload identity, or the machine's own identity.
-pub(crate) fn azure(
-    container: &str,
-    settings: &Settings,
-    meter: Arc<Meter>,
-) -> Result<Arc<dyn ObjectStore>, OpenError> {
-    let mut builder = MicrosoftAzureBuilder::new()
-        .with_container_name(container)
-        .with_client_options(options(settings)?)
-        .with_retry(no_retry())
-        .with_http_connector(Wire { meter, patience: settings.patience });
-    for (name, key) in [
-        ("AZURE_ACCOUNT_NAME", AzureConfigKey::AccountName),
-        ("AZURE_ACCOUNT_KEY", AzureConfigKey::AccessKey),
-        ("AZURE_ACCOUNT_SAS", AzureConfigKey::SasKey),
-        ("AZURE_TENANT_ID", AzureConfigKey::AuthorityId),
-        ("AZURE_CLIENT_ID", AzureConfigKey::ClientId),
-        ("AZURE_CLIENT_SECRET", AzureConfigKey::ClientSecret),
-        ("AZURE_FEDERATED_TOKEN_FILE", AzureConfigKey::FederatedTokenFile),
-        ("AZURE_STORAGE_ENDPOINT", AzureConfigKey::Endpoint),
-    ] {
-        if let Some(value) = settings.get(name) {
-            builder = builder.with_config(key, value);
-        }
-    }
-    if let Some(endpoint) = settings.get("AZURE_STORAGE_ENDPOINT") {
-        builder = builder.with_allow_http(endpoint.starts_with("http://"));
-    }
-    Ok(Arc::new(builder.build()?))
-}
-
-/// A client of Google Cloud Storage: `GOOGLE_APPLICATION_CREDENTIALS`, `GOOGLE_SERVICE_ACCOUNT_KEY`,
-/// `GOOGLE_ACCESS_TOKEN`, or the machine's own account.
-pub(crate) fn google(
-    bucket: &str,
-    settings: &Settings,
-    meter: Arc<Meter>,
-) -> Result<Arc<dyn ObjectStore>, OpenError> {
-    let mut builder = GoogleCloudStorageBuilder::new()
-        .with_bucket_name(bucket)
-        .with_client_options(options(settings)?)
-        .with_retry(no_retry())
-        .with_http_connector(Wire { meter, patience: settings.patience });
-    for (name, key) in [
-        ("GOOGLE_APPLICATION_CREDENTIALS", GoogleConfigKey::ApplicationCredentials),
-        ("GOOGLE_SERVICE_ACCOUNT_KEY", GoogleConfigKey::ServiceAccountKey),
-        ("GOOGLE_ACCESS_TOKEN", GoogleConfigKey::BearerToken),
-        ("GOOGLE_BASE_URL", GoogleConfigKey::BaseUrl),
-    ] {
-        if let Some(value) = settings.get(name) {
-            builder = builder.with_config(key, value);
-        }
-    }
-    Ok(Arc::new(builder.build()?))
-}
-
-/// How clients speak HTTP.
+/// How every client connects.
 pub(crate) fn options(settings: &Settings) -> Result<ClientOptions, OpenError> {
     let mut options = ClientOptions::new()
         // How long a pack takes is for the line to say; silence is what counts.
@@ -228,7 +192,7 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, OpenError> {
 }
 
 /// Never: that is done below, where it is seen what happened.
-fn no_retry() -> RetryConfig {
+pub(crate) fn no_retry() -> RetryConfig {
     RetryConfig { max_retries: 0, ..RetryConfig::default() }
 }
 

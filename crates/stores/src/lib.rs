@@ -7,10 +7,15 @@
 //!
 //! Start at [`Location`], then [`open`].
 
+mod azure;
 mod bucket;
+mod container;
+mod credentials;
+mod google;
 mod limit;
 mod location;
 mod login;
+mod nearby;
 mod open;
 mod pauses;
 mod pending;
@@ -22,10 +27,12 @@ mod rest;
 mod settings;
 #[cfg(feature = "sftp")]
 mod sftp;
+mod told;
 mod traffic;
 mod variables;
 mod wire;
 
+pub use credentials::{Giver, giver};
 pub use location::{Location, NoLocation, SftpServer};
 pub use login::{Login, masked};
 pub use open::{OpenError, open};

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use alidade_repository::{LocalStore, Store};
 use object_store::ObjectStore;
 
+use crate::azure::azure;
 use crate::bucket;
+use crate::google::google;
 use crate::remote::{Prepare, Remote};
 #[cfg(feature = "rest")]
 use crate::rest::Rest;
@@ -40,6 +42,20 @@ pub enum OpenError {
         /// The feature of its build.
         feature: &'static str,
     },
+    /// Of two settings that belong together one is missing.
+    #[error("{has} is set and {lacks} is not")]
+    Half {
+        /// The one that is there.
+        has: &'static str,
+        /// The other.
+        lacks: &'static str,
+    },
+    /// Keys would be asked for in the open, of another machine.
+    #[error("`{url}` is another machine's, and is reached without TLS")]
+    Open {
+        /// Who would be asked.
+        url: String,
+    },
     /// The client refuses what it was told.
     #[error("set up the client of the store")]
     Client(#[from] object_store::Error),
@@ -67,10 +83,10 @@ pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Store>, 
                 (bucket::s3((endpoint, bucket), settings, Arc::clone(&meter))?, prefix, None)
             }
             Location::Azure { container, prefix } => {
-                (bucket::azure(container, settings, Arc::clone(&meter))?, prefix, None)
+                (azure(container, settings, Arc::clone(&meter))?, prefix, None)
             }
             Location::Google { bucket, prefix } => {
-                (bucket::google(bucket, settings, Arc::clone(&meter))?, prefix, None)
+                (google(bucket, settings, Arc::clone(&meter))?, prefix, None)
             }
             #[cfg(feature = "rest")]
             Location::Rest { url, login } => {

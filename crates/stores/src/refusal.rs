@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+#[cfg(any(feature = "rest", feature = "sftp"))]
 use object_store::Error as ClientError;
 
 /// An answer that says no, or none.
@@ -14,9 +15,9 @@ pub(crate) struct Refusal {
     pub(crate) said: String,
 }
 
+#[cfg(any(feature = "rest", feature = "sftp"))]
 impl Refusal {
     /// A refusal in the client's words, by the store and about a file.
-    #[cfg(any(feature = "rest", feature = "sftp"))]
     pub(crate) fn told(self, store: &'static str, path: &str) -> ClientError {
         let (kind, path, source) = (self.kind, path.to_owned(), Box::new(self));
         match kind {
@@ -25,17 +26,5 @@ impl Refusal {
             ErrorKind::PermissionDenied => ClientError::PermissionDenied { path, source },
             _ => ClientError::Generic { store, source },
         }
-    }
-
-    /// The refusal below an error of the client.
-    pub(crate) fn below(error: &ClientError) -> Option<&Self> {
-        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-        while let Some(error) = next {
-            if let Some(found) = error.downcast_ref() {
-                return Some(found);
-            }
-            next = error.source();
-        }
-        None
     }
 }

@@ -1,6 +1,7 @@
 //! A store behind a client of objects.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::Read;
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use futures_util::{StreamExt, TryStreamExt};
-use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
 use object_store::{
     Error as ClientError, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
@@ -21,10 +21,11 @@ use object_store::{
 use tokio::runtime::{Handle, Runtime};
 use tokio::task::unconstrained;
 
+use crate::nearby::{Answer, Nearby};
 use crate::open::OpenError;
 use crate::pending::Pending;
-use crate::refusal::Refusal;
 use crate::settings::Settings;
+use crate::told::{http_kind, io_error};
 use crate::traffic::Meter;
 
 /// What is larger is sent in parts of [`PART`].
@@ -54,6 +55,7 @@ pub(crate) struct Remote {
     meter: Arc<Meter>,
     cancel: Cancel,
     pending: Pending,
+    nearby: Nearby,
     /// Where what is pending runs.
     runtime: Background,
 }
@@ -97,6 +99,7 @@ impl Remote {
             meter,
             cancel: settings.cancel.clone(),
             pending: Pending::new(settings.uploads),
+            nearby: Nearby::default(),
             runtime: Background(Some(runtime)),
         })
     }
@@ -162,13 +165,34 @@ impl Remote {
     ) -> Result<()> {
         if kind != FileKind::Pack {
             let bytes = bytes()?;
-            return self.wait(put_new(&*self.client, kind, name, &path, bytes));
+            return self.wait(async {
+                self.meter.room_for(bytes.len() as u64).await;
+                put_new(&*self.client, kind, name, &path, bytes).await
+            });
         }
         let room = self.wait(self.pending.room())?;
-        let (client, own, bytes) = (Arc::clone(&self.client), name.to_owned(), bytes()?);
-        let upload = async move { put_new(&*client, kind, &own, &path, bytes).await };
+        let (client, meter) = (Arc::clone(&self.client), Arc::clone(&self.meter));
+        let (own, bytes) = (name.to_owned(), bytes()?);
+        let upload = async move {
+            meter.room_for(bytes.len() as u64).await;
+            put_new(&*client, kind, &own, &path, bytes).await
+        };
         self.pending.begin(self.runtime.handle(), name.to_owned(), room, upload);
         Ok(())
+    }
+
+    /// A part of a pack, as much of it as there is; nothing when the server will not give it.
+    fn bring(&self, name: &str, path: &Path, range: Range<u64>) -> Result<Option<Bytes>> {
+        self.wait(async {
+            match self.client.get_range(path, range).await {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if http_kind(&error).is_some() => {
+                    Err(failed("read", FileKind::Pack, name, &error))
+                }
+                // Why is told to who asks for no more than it needs.
+                Err(_refused) => Ok(None),
+            }
+        })
     }
 
     fn put_parts(
@@ -182,7 +206,7 @@ impl Remote {
         if self.wait(head(&*self.client, kind, name, path)).is_ok_and(|there| there == len) {
             return Ok(());
         }
-        let failed = |error| failed("store", kind, name, error);
+        let failed = |error| failed("store", kind, name, &error);
         let begin = async { self.client.put_multipart(path).await.map_err(failed) };
         let mut upload = self.wait(begin)?;
         let sent = self.send_parts(&mut *upload, kind, name, (reader, len));
@@ -210,8 +234,14 @@ impl Remote {
         while left > 0 {
             let part = usize::try_from(left).map_or(PART, |left| left.min(PART));
             let bytes = read_exactly(kind, name, reader, part)?;
+            self.wait(async {
+                self.meter.room_for(part as u64).await;
+                Ok(())
+            })?;
             let sending = upload.put_part(PutPayload::from(bytes));
-            self.wait(async { sending.await.map_err(|error| failed("store", kind, name, error)) })?;
+            self.wait(async {
+                sending.await.map_err(|error| failed("store", kind, name, &error))
+            })?;
             left -= part as u64;
         }
         Ok(())
@@ -247,7 +277,7 @@ async fn put_new(
         Err(ClientError::NotImplemented { .. } | ClientError::NotSupported { .. }) => {
             put_unless_there(client, kind, name, (path, bytes)).await
         }
-        Err(error) => Err(failed("store", kind, name, error)),
+        Err(error) => Err(failed("store", kind, name, &error)),
     }
 }
 
@@ -262,14 +292,14 @@ async fn put_unless_there(
         Ok(_) => there_already(client, kind, name, (path, &bytes)).await,
         Err(Error::NotFound { .. }) => {
             let put = client.put(path, PutPayload::from(bytes)).await;
-            put.map(drop).map_err(|error| failed("store", kind, name, error))
+            put.map(drop).map_err(|error| failed("store", kind, name, &error))
         }
         Err(error) => Err(error),
     }
 }
 
-/// Something of that name is there: for a content hash the same, for the configuration perhaps our own,
-/// the answer to which was lost.
+/// Something of that name is there: our own, the answer to which was lost. For a content hash the length says so:
+/// no other run makes these bytes, and a server may have kept half of them.
 async fn there_already(
     client: &dyn ObjectStore,
     kind: FileKind,
@@ -277,10 +307,15 @@ async fn there_already(
     (path, bytes): (&Path, &Bytes),
 ) -> Result<()> {
     if kind != FileKind::Config {
-        return Ok(());
+        let there = head(client, kind, name, path).await?;
+        if there == bytes.len() as u64 {
+            return Ok(());
+        }
+        let what = format!("the store keeps {there} bytes of the {} that were sent", bytes.len());
+        return Err(Error::damaged_file(kind, name, what));
     }
     let found = async { client.get(path).await?.bytes().await }.await;
-    let found = found.map_err(|error| failed("read", kind, name, error))?;
+    let found = found.map_err(|error| failed("read", kind, name, &error))?;
     if found == *bytes { Ok(()) } else { Err(Error::Exists { location: path.to_string() }) }
 }
 
@@ -292,9 +327,9 @@ async fn head(client: &dyn ObjectStore, kind: FileKind, name: &str, path: &Path)
         // An answer to this question has no room for a reason; one to another has.
         Err(refused @ ClientError::PermissionDenied { .. }) => {
             let why = client.get(path).await.err().unwrap_or(refused);
-            Err(failed("look at", kind, name, why))
+            Err(failed("look at", kind, name, &why))
         }
-        Err(error) => Err(failed("look at", kind, name, error)),
+        Err(error) => Err(failed("look at", kind, name, &error)),
     }
 }
 
@@ -321,7 +356,7 @@ async fn read_range(
         // A range beyond the end is refused in words of each server's own.
         Err(error) => match head(client, kind, name, path).await {
             Ok(len) if len < end => Err(short()),
-            Ok(_) => Err(failed("read", kind, name, error)),
+            Ok(_) => Err(failed("read", kind, name, &error)),
             Err(error) => Err(error),
         },
     }
@@ -341,7 +376,7 @@ impl Store for Remote {
         let Some(prepare) = &self.prepare else { return Ok(()) };
         self.wait(async {
             let prepared = prepare.prepare().await;
-            prepared.map_err(|error| Error::store("make the repository", io_error(error)))
+            prepared.map_err(|error| Error::store("make the repository", io_error(&error)))
         })
     }
 
@@ -376,7 +411,24 @@ impl Store for Remote {
     fn read_at(&self, kind: FileKind, name: &str, at: u64, buf: &mut [u8]) -> Result<()> {
         let path = self.path(kind, name)?;
         self.settled_one(kind, name)?;
-        self.wait(read_range(&*self.client, kind, name, (&path, at), buf))
+        if kind != FileKind::Pack {
+            return self.wait(read_range(&*self.client, kind, name, (&path, at), buf));
+        }
+        match self.nearby.ask(name, at, buf) {
+            Answer::Held => return Ok(()),
+            Answer::Bring(range) => {
+                let begin = range.start;
+                if let Some(bytes) = self.bring(name, &path, range)?
+                    && self.nearby.keep(name, (begin, bytes), at, buf)
+                {
+                    return Ok(());
+                }
+            }
+            Answer::Alone => {}
+        }
+        self.wait(read_range(&*self.client, kind, name, (&path, at), buf))?;
+        self.nearby.compare(name, at, buf);
+        Ok(())
     }
 
     fn len(&self, kind: FileKind, name: &str) -> Result<u64> {
@@ -398,7 +450,7 @@ impl Store for Remote {
         let mut pages = self.client.list(Some(&place)).try_chunks(1000);
         while let Some(page) = self.wait(async { Ok(pages.next().await) })? {
             let page = page.map_err(|error| {
-                Error::store(format!("list the {kind} files"), io_error(error.1))
+                Error::store(format!("list the {kind} files"), io_error(&error.1))
             })?;
             for found in page {
                 let name = found.location.filename().unwrap_or_default();
@@ -413,10 +465,11 @@ impl Store for Remote {
     fn remove(&self, kind: FileKind, name: &str) -> Result<()> {
         let path = self.path(kind, name)?;
         self.settled_one(kind, name)?;
+        self.nearby.forget(name);
         self.wait(async {
             match self.client.delete(&path).await {
                 Ok(()) | Err(ClientError::NotFound { .. }) => Ok(()),
-                Err(error) => Err(failed("remove", kind, name, error)),
+                Err(error) => Err(failed("remove", kind, name, &error)),
             }
         })
     }
@@ -451,37 +504,8 @@ fn missing(kind: FileKind, name: &str) -> Error {
     Error::NotFound { what: format!("{kind} {name}") }
 }
 
-fn failed(verb: &str, kind: FileKind, name: &str, error: ClientError) -> Error {
+fn failed(verb: &str, kind: FileKind, name: &str, error: &ClientError) -> Error {
     // There is only one of it.
     let name = if kind == FileKind::Config { String::new() } else { format!(" {name}") };
     Error::store(format!("{verb} {kind}{name}"), io_error(error))
-}
-
-/// The client's failure as the system's words know it: whether the store answered, and what.
-fn io_error(error: ClientError) -> io::Error {
-    if let Some(refusal) = Refusal::below(&error) {
-        return io::Error::new(refusal.kind, refusal.clone());
-    }
-    let kind = match &error {
-        ClientError::PermissionDenied { .. } | ClientError::Unauthenticated { .. } => {
-            ErrorKind::PermissionDenied
-        }
-        error => match http_kind(error) {
-            Some(HttpErrorKind::Timeout) => ErrorKind::TimedOut,
-            Some(HttpErrorKind::Connect) => ErrorKind::NotConnected,
-            _ => ErrorKind::Other,
-        },
-    };
-    io::Error::new(kind, error)
-}
-
-fn http_kind(error: &ClientError) -> Option<HttpErrorKind> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<HttpError>() {
-            return Some(error.kind());
-        }
-        next = error.source();
-    }
-    None
 }

@@ -84,7 +84,7 @@ impl Rest {
         meter: Arc<Meter>,
     ) -> std::result::Result<Self, OpenError> {
         let options = bucket::options(settings)?.with_allow_http(url.scheme() == "http");
-        let client = Wire { meter, patience: settings.patience }.connect(&options)?;
+        let client = Wire::new(meter, settings).connect(&options)?;
         let authorization = match known(login, settings) {
             Some(login) => Some(basic(&login)?),
             None => None,

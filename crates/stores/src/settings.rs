@@ -11,6 +11,9 @@ use alidade_entity::Cancel;
 const SILENCE: Duration = Duration::from_secs(60);
 /// However little patience there is.
 const LEAST: Duration = Duration::from_secs(2);
+/// The server that gives keys to this machine's role; the first is Amazon's own name for it.
+pub(crate) const METADATA: [&str; 2] =
+    ["AWS_EC2_METADATA_SERVICE_ENDPOINT", "AWS_METADATA_ENDPOINT"];
 
 /// How to reach a store.
 #[derive(Clone)]
@@ -64,6 +67,11 @@ impl Settings {
     /// What the environment says under that name, if it is not empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// What it says under the first of these names that says anything.
+    pub(crate) fn first(&self, names: &[&str]) -> Option<&str> {
+        names.iter().find_map(|name| self.get(name))
     }
 }
 

@@ -25,7 +25,6 @@ use object_store::{
     MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
     PutResult, Result, UploadPart,
 };
-use tokio::time::sleep;
 
 use self::line::Line;
 use self::packet::{Ask, Attributes, HARD_LINK, Reply, SYNC};
@@ -133,7 +132,7 @@ impl ObjectStore for Sftp {
         _: PutOptions,
     ) -> Result<PutResult> {
         let (file, len) = (self.file(location), payload.content_length() as u64);
-        let act = |session| put_new(Arc::clone(&self.line), session, file.clone(), payload.clone());
+        let act = |session| put_new(session, file.clone(), payload.clone());
         self.call(("put", len), location, act).await?;
         Ok(stored())
     }
@@ -235,10 +234,7 @@ impl MultipartUpload for Parts {
         let (at, len) = (self.len, data.content_length() as u64);
         self.len += len;
         Box::pin(async move {
-            let line = &sftp.line;
-            let act = |session| {
-                put_part(Arc::clone(line), session, temporary.clone(), (at, data.clone()))
-            };
+            let act = |session| put_part(session, temporary.clone(), (at, data.clone()));
             sftp.call(("put", len), &path, act).await
         })
     }
@@ -263,15 +259,10 @@ impl MultipartUpload for Parts {
 }
 
 /// Puts a file where nothing is.
-async fn put_new(
-    line: Arc<Line>,
-    session: Arc<Session>,
-    file: String,
-    payload: PutPayload,
-) -> Done<()> {
+async fn put_new(session: Arc<Session>, file: String, payload: PutPayload) -> Done<()> {
     let temporary = temporary(&file, &session.unique());
     let handle = create(&session, &temporary).await?;
-    let written = match write(&line, &session, &handle, (0, payload)).await {
+    let written = match write(&session, &handle, (0, payload)).await {
         Ok(()) => keep(&session, &handle).await,
         Err(failed) => Err(failed),
     };
@@ -284,7 +275,6 @@ async fn put_new(
 
 /// Writes a part of a file; the first one makes it.
 async fn put_part(
-    line: Arc<Line>,
     session: Arc<Session>,
     temporary: String,
     (at, payload): (u64, PutPayload),
@@ -294,7 +284,7 @@ async fn put_part(
         Err(failed) if at == 0 && is_absent(&failed) => create(&session, &temporary).await?,
         opened => opened?,
     };
-    let written = match write(&line, &session, &handle, (at, payload)).await {
+    let written = match write(&session, &handle, (at, payload)).await {
         Ok(()) => keep(&session, &handle).await,
         Err(failed) => Err(failed),
     };
@@ -368,7 +358,6 @@ async fn made(session: &Session, path: &str) -> Done<bool> {
 
 /// Writes bytes from there on, many pieces at a time.
 async fn write(
-    line: &Line,
     session: &Arc<Session>,
     handle: &Bytes,
     (mut at, payload): (u64, PutPayload),
@@ -377,10 +366,6 @@ async fn write(
     for mut bytes in payload {
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(PIECE));
-            let wait = line.wait_for(piece.len() as u64);
-            if !wait.is_zero() {
-                sleep(wait).await;
-            }
             if under_way.len() >= PIECES
                 && let Some(done) = under_way.next().await
             {

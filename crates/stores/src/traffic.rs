@@ -21,7 +21,7 @@ pub(crate) struct Meter {
     requests: Mutex<BTreeMap<&'static str, u64>>,
     sent: AtomicU64,
     received: AtomicU64,
-    pub(crate) up: Limit,
+    up: Limit,
     down: Limit,
 }
 
@@ -53,6 +53,15 @@ impl Meter {
         self.down.wait_for(bytes, Instant::now())
     }
 
+    /// Waits until so many bytes may be sent. Whoever sends something long waits before it is signed: a signature
+    /// is good for minutes.
+    pub(crate) async fn room_for(&self, bytes: u64) {
+        let wait = self.up.wait_for(bytes, Instant::now());
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+    }
+
     /// A request is sent.
     pub(crate) fn request(&self, kind: &'static str, sent: u64) {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,6 +73,9 @@ impl Meter {
 /// Says of which kind a request is, where its method does not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind(pub(crate) &'static str);
+
+/// The kind of a request for credentials, which no store is paid for.
+pub(crate) const CREDENTIALS: &str = "credentials";
 
 /// The kind of a request, as bills name it.
 pub(crate) fn kind_of(request: &HttpRequest) -> &'static str {
@@ -81,6 +93,7 @@ pub(crate) fn kind_of(request: &HttpRequest) -> &'static str {
         "DELETE" => "delete",
         // The beginning and the end of a long upload, and a removal of many.
         "POST" if has("delete") => "delete",
+        "POST" if has("Action") => CREDENTIALS,
         "POST" => "post",
         _ => "other",
     }

@@ -15,24 +15,59 @@ use object_store::client::{
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::pauses::Pauses;
-use crate::traffic::{Counted, Meter, kind_of};
+use crate::settings::{METADATA, Settings};
+use crate::traffic::{CREDENTIALS, Counted, Meter, kind_of};
 
-/// Machines that are no cloud's have nobody at these addresses: who asks there waits no longer.
-const NEAR: [&str; 3] = ["169.254.169.254", "169.254.170.2", "metadata.google.internal"];
+/// Here clouds give their machines and containers credentials. Machines that are no cloud's have nobody at
+/// these addresses: who asks there waits no longer.
+const NEAR: [&str; 5] = [
+    "169.254.169.254",
+    "169.254.170.2",
+    "169.254.170.23",
+    "[fd00:ec2::23]",
+    "metadata.google.internal",
+];
 const NEAR_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Makes clients whose requests go through a meter, and are sent again for as long as there is patience.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Wire {
-    pub(crate) meter: Arc<Meter>,
-    pub(crate) patience: Duration,
+    meter: Arc<Meter>,
+    patience: Duration,
+    /// Servers that stand for those of [`NEAR`]: host and port.
+    near: Vec<String>,
+    /// Whether the server of web identities was said to speak no TLS.
+    is_plain: bool,
+}
+
+impl Wire {
+    /// What goes over the wire with these settings, by that meter.
+    pub(crate) fn new(meter: Arc<Meter>, settings: &Settings) -> Self {
+        let near = METADATA.iter().chain(&["AWS_CONTAINER_CREDENTIALS_FULL_URI"]);
+        let authority = |url: &str| url.split("://").nth(1)?.split('/').next().map(str::to_owned);
+        let near = near.filter_map(|name| authority(settings.get(name)?)).collect();
+        let is_plain =
+            settings.get("AWS_ENDPOINT_URL_STS").is_some_and(|url| url.starts_with("http://"));
+        Self { meter, patience: settings.patience, near, is_plain }
+    }
+
+    fn is_near(near: &[String], request: &HttpRequest) -> bool {
+        let Some(authority) = request.uri().authority() else { return false };
+        NEAR.contains(&authority.host()) || near.iter().any(|near| near == authority.as_str())
+    }
 }
 
 impl HttpConnector for Wire {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let inner = ReqwestConnector::default().connect(options)?;
-        let (meter, patience) = (Arc::clone(&self.meter), self.patience);
-        Ok(HttpClient::new(Patient { inner, meter, patience, cx: Cx::system(Cancel::default()) }))
+        let inner = if self.is_plain {
+            // The client would refuse what somebody has asked for by name.
+            ReqwestConnector::default().connect(&options.clone().with_allow_http(true))
+        } else {
+            ReqwestConnector::default().connect(options)
+        }?;
+        let Self { meter, patience, near, .. } = self.clone();
+        let cx = Cx::system(Cancel::default());
+        Ok(HttpClient::new(Patient { inner, meter, patience, near, cx }))
     }
 }
 
@@ -40,6 +75,7 @@ struct Patient {
     inner: HttpClient,
     meter: Arc<Meter>,
     patience: Duration,
+    near: Vec<String>,
     /// For chance alone.
     cx: Cx,
 }
@@ -53,13 +89,18 @@ impl std::fmt::Debug for Patient {
 #[async_trait]
 impl HttpService for Patient {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let host = request.uri().host().unwrap_or_default();
-        let is_near = NEAR.contains(&host);
+        let is_near = Wire::is_near(&self.near, &request);
         let patience = if is_near { self.patience.min(NEAR_PATIENCE) } else { self.patience };
         let until = Instant::now() + patience;
         let mut pauses = Pauses::until(until);
+        let mut is_again = false;
         loop {
+            if is_again {
+                // There was room for the first: it was waited for before it was signed.
+                self.meter.room_for(request.body().content_length() as u64).await;
+            }
             let answer = self.once(request.clone(), is_near.then_some(until)).await;
+            is_again = true;
             let is_over = match &answer {
                 Ok(answer) => !is_passing(answer.status().as_u16()),
                 Err(error) => is_final(error),
@@ -80,11 +121,8 @@ impl Patient {
         until: Option<Instant>,
     ) -> Result<HttpResponse, HttpError> {
         let sent = request.body().content_length() as u64;
-        let wait = self.meter.up.wait_for(sent, Instant::now());
-        if !wait.is_zero() {
-            sleep(wait).await;
-        }
-        self.meter.request(kind_of(&request), sent);
+        let kind = if until.is_some() { CREDENTIALS } else { kind_of(&request) };
+        self.meter.request(kind, sent);
         let asking = async {
             let (parts, body) = self.inner.execute(request).await?.into_parts();
             let body = Counted::new(body, Arc::clone(&self.meter));

@@ -8,12 +8,20 @@ use std::path::Path;
 use std::time::Duration;
 
 use alidade_entity::Cancel;
-use alidade_repository::{Body, Error, FileKind};
+use alidade_repository::{Body, Error, FileKind, Store};
 use alidade_stores::{Settings, open};
 use alidade_testkit::server::{RestOptions, RestServer, SftpServer};
 
 /// The hash of `one`.
 const NAME: &str = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed";
+
+/// A server that kept half of what it was sent has not stored it, whatever it answers to the same sent again.
+fn half_of_it_is_not_it(store: &dyn Store, place: &str, directory: &Path) {
+    fs::write(directory.join("locks").join(NAME), b"on").unwrap();
+    let again = store.put(FileKind::Lock, NAME, Body::Bytes(b"one"));
+    assert!(matches!(again, Err(Error::Damaged { .. })), "{place}: {again:?}");
+    store.remove(FileKind::Lock, NAME).unwrap();
+}
 
 fn keeps(place: &str, sftp_command: Option<String>, directory: &Path) {
     let usual = Settings::new(Cancel::default());
@@ -52,6 +60,7 @@ fn keeps(place: &str, sftp_command: Option<String>, directory: &Path) {
         assert!(matches!(store.len(kind, NAME), Err(Error::NotFound { .. })), "{place}");
         store.list(kind, &mut |name, _| panic!("{place}: {name} is there")).unwrap();
     }
+    half_of_it_is_not_it(&*store, place, directory);
     // Nothing is left beside.
     let left = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
     assert_eq!(left.filter(|entry| entry.path().is_file()).count(), 1, "{place}");

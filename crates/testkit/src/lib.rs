@@ -3,12 +3,14 @@
 //! It knows the sockets and the seam to the store, and panics when they are used against their order.
 //! Start at [`TestCx`] for time and chance, at [`plug`] for Protected Entities, at [`store`] for
 //! stores that fail, at [`Lab`] for a whole engine on one of them, at [`tree`] for file trees, at
-//! [`peer`] for other programs, at [`server`] for stores over a network, at [`proxy`] for networks that
-//! fail.
+//! [`peer`] for other programs, at [`server`] and [`emulator`] for stores over a network, at [`proxy`] for
+//! networks that fail, at [`key_giver`] for who gives keys for a while.
 
 mod cx;
 mod peer;
 
+pub mod emulator;
+pub mod key_giver;
 pub mod lab;
 pub mod plug;
 pub mod proxy;

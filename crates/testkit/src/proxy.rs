@@ -25,8 +25,16 @@ impl Seen {
     /// Whether the head has a field of that name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        let is_it = |key: &str| key.trim().eq_ignore_ascii_case(name);
-        self.head.lines().any(|line| line.split(':').next().is_some_and(is_it))
+        self.field(name).is_some()
+    }
+
+    /// What the head says under that name.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
+        })
     }
 }
 
@@ -137,13 +145,14 @@ impl Drop for Proxy {
 }
 
 /// A message's head, and what of its body came with it.
-struct Head {
-    text: String,
+pub(crate) struct Head {
+    pub(crate) text: String,
     rest: Vec<u8>,
 }
 
 impl Head {
-    fn read(stream: &mut TcpStream) -> io::Result<Self> {
+    /// Reads up to the empty line.
+    pub(crate) fn read(stream: &mut TcpStream) -> io::Result<Self> {
         let mut bytes = Vec::new();
         let mut buf = [0; 4096];
         loop {
@@ -159,19 +168,26 @@ impl Head {
         }
     }
 
-    fn field(&self, name: &str) -> Option<&str> {
+    /// What stands after that name.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.text.lines().skip(1).find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim())
         })
     }
 
-    fn len(&self) -> u64 {
+    /// Bytes of the body.
+    pub(crate) fn len(&self) -> u64 {
         self.field("content-length").and_then(|len| len.parse().ok()).unwrap_or(0)
     }
 
+    /// What of the body came with it.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.rest
+    }
+
     /// The head with another word on the connection: one request, then it is closed.
-    fn closing(&self) -> String {
+    pub(crate) fn closing(&self) -> String {
         let lines = self.text.trim_end().lines();
         let others = lines.filter(|line| {
             !line.split(':').next().is_some_and(|key| key.eq_ignore_ascii_case("connection"))
@@ -257,7 +273,12 @@ fn pass(state: &State, mut client: TcpStream, head: &Head, fault: &Fault) -> io:
 }
 
 /// Copies so many bytes of a message's body.
-fn copy(from: &mut TcpStream, head: &Head, len: u64, to: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn copy(
+    from: &mut TcpStream,
+    head: &Head,
+    len: u64,
+    to: &mut dyn Write,
+) -> io::Result<()> {
     let begun = head.rest.len().min(usize::try_from(len).unwrap_or(usize::MAX));
     to.write_all(&head.rest[..begun])?;
     let mut rest = from.take(len - begun as u64);

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::key_giver::Keys;
 use crate::peer::peer;
 
 pub use rest::{RestOptions, RestServer};
@@ -35,6 +36,7 @@ pub struct S3Server {
     child: Child,
     address: SocketAddr,
     directory: tempfile::TempDir,
+    is_waited: bool,
 }
 
 impl S3Server {
@@ -64,12 +66,21 @@ impl S3Server {
             let address = free();
             let mut child = command(brand, address, directory.path(), tls);
             if listens(&mut child, address) {
-                return Self { child, address, directory };
+                return Self { child, address, directory, is_waited: true };
             }
             stop(&mut child);
         }
         let said = fs::read_to_string(directory.path().join("log")).unwrap_or_default();
         panic!("{brand:?} does not listen: {said}");
+    }
+
+    /// Is not waited for when it is ended: the system counts what a process took with its parent's children
+    /// when it is waited for.
+    #[must_use]
+    pub fn unwaited(self) -> Self {
+        let mut server = self;
+        server.is_waited = false;
+        server
     }
 
     /// Where it listens.
@@ -84,6 +95,32 @@ impl S3Server {
         KEY
     }
 
+    /// Gives keys of a new session each time, by this server's own token service.
+    ///
+    /// # Panics
+    /// When it gives none, as versitygw does.
+    pub fn sessions(&self) -> impl FnMut() -> Keys + Send + 'static {
+        let server = format!("http://{}/", self.address);
+        move || {
+            let mut curl = Command::new("curl");
+            curl.args(["--silent", "--show-error", "--aws-sigv4", "aws:amz:us-east-1:sts"]);
+            curl.args(["--user", &format!("{}:{}", KEY.0, KEY.1)]);
+            curl.args(["--data", "Action=AssumeRole&Version=2011-06-15&DurationSeconds=900"]);
+            let said = curl.arg(&server).output().expect("curl starts");
+            let said = String::from_utf8_lossy(&said.stdout).into_owned();
+            let field = |name: &str| {
+                let text = said.split(&format!("<{name}>")).nth(1);
+                let text = text.and_then(|text| text.split("</").next());
+                text.unwrap_or_else(|| panic!("no keys: {said}")).to_owned()
+            };
+            Keys {
+                id: field("AccessKeyId"),
+                key: field("SecretAccessKey"),
+                token: field("SessionToken"),
+            }
+        }
+    }
+
     /// Its bucket on this machine's disk, in a form of its own.
     #[must_use]
     pub fn data(&self) -> std::path::PathBuf {
@@ -93,7 +130,11 @@ impl S3Server {
 
 impl Drop for S3Server {
     fn drop(&mut self) {
-        stop(&mut self.child);
+        if self.is_waited {
+            stop(&mut self.child);
+        } else {
+            drop(self.child.kill());
+        }
     }
 }
 
@@ -149,7 +190,8 @@ pub fn free() -> SocketAddr {
     listener.local_addr().expect("it listens")
 }
 
-fn listens(child: &mut Child, address: SocketAddr) -> bool {
+/// Waits until a program listens there; false when it ends before, or never does.
+pub(crate) fn listens(child: &mut Child, address: SocketAddr) -> bool {
     let mut waited = Duration::ZERO;
     while waited < PATIENCE && child.try_wait().is_ok_and(|ended| ended.is_none()) {
         if TcpStream::connect(address).is_ok() {
@@ -162,7 +204,7 @@ fn listens(child: &mut Child, address: SocketAddr) -> bool {
 }
 
 /// A server that is there no more cannot be stopped, and need not be.
-fn stop(child: &mut Child) {
+pub(crate) fn stop(child: &mut Child) {
     drop(child.kill());
     drop(child.wait());
 }

@@ -7,8 +7,9 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::contest::Arena;
-use super::place;
+use super::place::{self, Medium};
 use super::row::Shape;
+use super::served::Served;
 use super::set::{Facts, Set};
 use super::tool::{Action, Class, Key, Tool};
 
@@ -24,6 +25,7 @@ pub(super) struct Bases<'a> {
     pub(super) set: &'a Set,
     pub(super) facts: &'a Facts,
     pub(super) shape: Shape,
+    pub(super) medium: Medium,
 }
 
 /// What a base was made of.
@@ -67,7 +69,10 @@ impl Bases<'_> {
         let set = self.set.kind.name();
         let source = self.shape.source(tool, self.set);
         let disk = if source == self.set.source() { "" } else { "-disk" };
-        let folder = self.arena.place.base(&format!("{set}-{}-{what}{disk}", tool.name()));
+        // A cache belongs to the place that it is one of.
+        let is_served = self.medium == Medium::S3 && generation.is_some();
+        let bucket = if is_served { "-s3" } else { "" };
+        let folder = self.arena.place.base(&format!("{set}-{}-{what}{disk}{bucket}", tool.name()));
         let base = Base { repository: folder.join("repository"), home: folder.join("home") };
         let version = self.arena.tools.version(tool)?;
         let file = folder.join("stamp.json");
@@ -76,7 +81,7 @@ impl Bases<'_> {
         }
         eprintln!("making a {what} repository of {set} with {}", tool.name());
         place::remove(&folder)?;
-        let stage = self.arena.place.stage(&base.repository, &base.home)?;
+        let mut stage = self.arena.place.stage(&base.repository, &base.home)?;
         self.arena.tools.create(tool, &stage, Class::Default, key)?;
         let small = folder.join("small");
         let source = if key == Key::Default {
@@ -86,6 +91,12 @@ impl Bases<'_> {
         } else {
             source
         };
+        let served = if is_served {
+            Some(Served::start(&self.arena.tools.versitygw, &base.repository)?)
+        } else {
+            None
+        };
+        stage.served = served.as_ref().map(Served::address);
         let backup = Action::Backup(Class::Default);
         self.arena
             .tools

@@ -10,9 +10,10 @@ use anyhow::{Context, Result, bail, ensure};
 use super::base::{Base, Bases};
 use super::manifest::{self, Count, Manifest};
 use super::meter::{self, Measured};
-use super::place::{self, Place, Stage};
+use super::place::{self, Medium, Place, Stage};
 use super::rounds::Run;
 use super::row::{Contestant, Origin, Row, Start};
+use super::served::Served;
 use super::set::{Facts, Set};
 use super::statistics;
 use super::tool::{Action, Class, Key, Tool, Tools};
@@ -58,7 +59,7 @@ impl<'a> Contest<'a> {
         facts: &'a Facts,
         contestants: Vec<Contestant>,
     ) -> Result<Self> {
-        let bases = Bases { arena, set, facts, shape: row.shape };
+        let bases = Bases { arena, set, facts, shape: row.shape, medium: row.medium };
         let mut found = Vec::new();
         for contestant in &contestants {
             found.push(match row.start {
@@ -149,8 +150,13 @@ impl<'a> Contest<'a> {
 
     fn once(&mut self, at: usize) -> Result<(Measured, u64)> {
         let contestant = self.contestants[at];
-        let stage = self.stage(at)?;
+        let mut stage = self.stage(at)?;
         let tools = self.arena.tools;
+        let served = match self.row.medium {
+            Medium::S3 => Some(Served::start(&tools.versitygw, &stage.repository)?),
+            Medium::Tmpfs | Medium::Disk => None,
+        };
+        stage.served = served.as_ref().map(Served::address);
         let source = self.row.shape.source(contestant.tool, self.set);
         let line = tools
             .line(contestant.tool, self.row.action, &stage, &source)?
@@ -171,7 +177,11 @@ impl<'a> Contest<'a> {
             settle(self.arena.cores)?;
         }
         let output = self.arena.place.output();
-        let measured = line.measure(self.arena.xtask, &output)?;
+        let before_us = served.as_ref().map_or(Ok(0), Served::cpu_us)?;
+        let mut measured = line.measure(self.arena.xtask, &output)?;
+        // A server is none of the others that a run is disturbed by.
+        let served_us = served.as_ref().map_or(Ok(0), Served::cpu_us)?.saturating_sub(before_us);
+        measured.foreign_us = measured.foreign_us.saturating_sub(served_us);
         if measured.exit != Some(0) {
             let said = fs::read(&output).with_context(|| format!("read {}", output.display()))?;
             let said = String::from_utf8_lossy(&said);

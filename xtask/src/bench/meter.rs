@@ -166,14 +166,28 @@ fn kernel_threads_us() -> Result<u64> {
     Ok(ticks * TICK_US)
 }
 
+/// CPU time that a process took so far, without its children.
+pub(super) fn process_us(id: u32) -> Result<u64> {
+    let path = format!("/proc/{id}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let ticks = process_ticks(&stat).with_context(|| format!("read {path}"))?;
+    Ok(ticks * TICK_US)
+}
+
+/// User and system time behind the name, which may hold anything.
+fn process_ticks(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let fields: Vec<&str> = rest.split(' ').collect();
+    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+}
+
 /// User and system time of a kernel thread, the children of process 2; none for others.
 fn kernel_thread_ticks(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(") ")?;
-    let fields: Vec<&str> = rest.split(' ').collect();
-    if *fields.get(1)? != "2" {
+    if rest.split(' ').nth(1)? != "2" {
         return None;
     }
-    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+    process_ticks(stat)
 }
 
 #[cfg(test)]
@@ -192,7 +206,7 @@ mod tests {
         let thread = "42 (kworker/0:1 x) y) S 2 0 0 0 -1 69238880 0 0 0 0 3 4 0 0 20";
         assert_eq!(kernel_thread_ticks(thread), Some(7));
         let other = "42 (kworker) S 1 0 0 0 -1 69238880 0 0 0 0 3 4 0 0 20";
-        assert_eq!(kernel_thread_ticks(other), None);
+        assert_eq!((kernel_thread_ticks(other), process_ticks(other)), (None, Some(7)));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::manifest;
+use super::served::Address;
 use super::set::Scale;
 
 /// The folder that everything lies in. The tmpfs is mounted while this lives.
@@ -26,6 +27,8 @@ pub(super) struct Stage {
     pub(super) home: PathBuf,
     /// What is restored lands here.
     pub(super) target: PathBuf,
+    /// Where tools find the repository when they are not to see its folder.
+    pub(super) served: Option<Address>,
 }
 
 /// On what a repository is written.
@@ -33,6 +36,8 @@ pub(super) struct Stage {
 pub(super) enum Medium {
     Tmpfs,
     Disk,
+    /// A bucket that is far away; what is in it lies on a tmpfs.
+    S3,
 }
 
 impl Place {
@@ -112,7 +117,7 @@ impl Place {
         }
         make(&self.tmpfs().join("target"))?;
         let real = match medium {
-            Medium::Tmpfs => self.tmpfs().join("stage"),
+            Medium::Tmpfs | Medium::S3 => self.tmpfs().join("stage"),
             Medium::Disk => self.root.join("disk"),
         };
         self.stage(&real.join("repository"), &real.join("home"))
@@ -132,6 +137,7 @@ impl Place {
             repository: now.join("repository"),
             home: now.join("home"),
             target: self.tmpfs().join("target"),
+            served: None,
         })
     }
 

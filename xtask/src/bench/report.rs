@@ -41,6 +41,9 @@ This page is made by `cargo xtask bench report` from the rounds in `testbench/be
   before (the rows `ext4`: on a disk), and with an empty cache; backups of a source seen before have the cache that the
   tool left then. The source lies on a disk and is read once before each run, so that it is in memory. What waits to be
   written is written first, and the machine comes to rest.
+- **The rows `s3-`** have the repository in a bucket of versitygw, on the same machine, a new bucket for each run that
+  writes. Between tool and server is a line that hands on every byte of an answer 20 ms after it came: each request is
+  that much later, bandwidth is not limited, connections are kept. What server and line take is not other CPU time.
 - **Repositories that are read** lie on a disk and are in memory. `restic` and `rustic` read the one that alidade
   wrote, and in the lines `-own` the one that they wrote themselves.
 - **Keys.** Tools that share the format begin with the same empty repository, whose key costs scrypt N=1024; kopia's

@@ -114,7 +114,11 @@ impl Row {
         let plain = self.start == Start::Empty
             && self.action == Action::Backup(Class::Default)
             && self.medium == Medium::Tmpfs;
-        able && !(continues && tool == Tool::Archive) && (tool != Tool::KopiaPlain || plain)
+        // Who writes restic's format writes it to buckets, too.
+        let reaches = self.medium != Medium::S3 || tool.shares_the_format();
+        able && reaches
+            && !(continues && tool == Tool::Archive)
+            && (tool != Tool::KopiaPlain || plain)
     }
 }
 
@@ -137,6 +141,10 @@ const fn on_disk(row: Row) -> Row {
     Row { medium: Medium::Disk, ..row }
 }
 
+const fn over_s3(row: Row) -> Row {
+    Row { medium: Medium::S3, ..row }
+}
+
 const fn thrice(row: Row) -> Row {
     Row { rounds: 3, ..row }
 }
@@ -156,6 +164,11 @@ const FIRST_DISK: &str =
 const ONE_PER_CENT_DISK: &str = "Backup of a source of which 1 % has changed, by us as `disk:`, by others as the file that it is";
 const BACK: &str = "Restore into an empty target";
 const ALL_READ: &str = "Check of all stored data";
+const FIRST_S3: &str =
+    "First backup into an empty repository in a bucket of S3, every answer 20 ms late";
+const AGAIN_S3: &str =
+    "Backup of a source that has not changed, into a bucket of S3, every answer 20 ms late";
+const BACK_S3: &str = "Restore into an empty target from a bucket of S3, every answer 20 ms late";
 
 /// All rows, in the order of the report.
 pub(super) const ROWS: &[Row] = &[
@@ -194,6 +207,9 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row("check-tree", ALL_READ, Kind::Tree, Start::Filled, Action::Check),
     row("check-image", ALL_READ, Kind::Image, Start::Filled, Action::Check),
+    over_s3(row("s3-backup-tree", FIRST_S3, Kind::Tree, Start::Empty, BACKUP)),
+    over_s3(row("s3-unchanged-tree", AGAIN_S3, Kind::Tree, Start::Unchanged, BACKUP)),
+    over_s3(row("s3-restore-tree", BACK_S3, Kind::Tree, Start::Filled, RESTORE)),
     thrice(row("backup-million-flat", FIRST, Kind::MillionFlat, Start::Empty, BACKUP)),
     thrice(row("backup-million-wide", FIRST, Kind::MillionWide, Start::Empty, BACKUP)),
     thrice(row("unchanged-million-flat", AGAIN, Kind::MillionFlat, Start::Unchanged, BACKUP)),
@@ -235,6 +251,12 @@ mod tests {
         );
         assert_eq!(names("restore-tree-readback"), ["alidade", "restic", "restic-own"]);
         assert_eq!(names("restore-tree-fsync"), ["alidade"]);
+        assert_eq!(names("s3-backup-tree"), formats[..3]);
+        assert_eq!(names("s3-unchanged-tree"), formats[..3]);
+        assert_eq!(
+            names("s3-restore-tree"),
+            ["alidade", "restic", "restic-own", "rustic", "rustic-own"]
+        );
     }
 
     #[test]

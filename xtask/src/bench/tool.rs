@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::meter::Line;
 use super::place::{self, Stage};
+use super::served::{Address, KEY, REGION};
 
 /// A tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -77,6 +78,8 @@ pub(super) struct Tools {
     pub(super) alidade: PathBuf,
     pub(super) restic: PathBuf,
     pub(super) kopia: PathBuf,
+    /// The server of the buckets.
+    pub(super) versitygw: PathBuf,
     /// Not built on every machine: it takes ten minutes.
     pub(super) rustic: Option<PathBuf>,
     /// An empty repository in restic's format whose key is cheap.
@@ -198,7 +201,11 @@ impl Tools {
 /// The environment of every command: nothing but a home and the password.
 fn with_home(tool: Tool, mut line: Line, stage: &Stage) -> Line {
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let repository = || text(&stage.repository);
+    // Tools that know no buckets have none.
+    let repository = || match &stage.served {
+        Some(Address { server, bucket }) => format!("s3:{server}/{bucket}"),
+        None => text(&stage.repository),
+    };
     line.environment.push(("HOME", text(&stage.home)));
     line.environment.push(("TMPDIR", text(&stage.home.join("tmp"))));
     line.environment.extend(match tool {
@@ -214,7 +221,7 @@ fn with_home(tool: Tool, mut line: Line, stage: &Stage) -> Line {
             ("RESTIC_HOST", "bench".to_owned()),
         ],
         Tool::Rustic => vec![
-            ("RUSTIC_REPOSITORY", repository()),
+            ("RUSTIC_REPOSITORY", rustic::repository(stage)),
             ("RUSTIC_PASSWORD", PASSWORD.to_owned()),
             ("RUSTIC_NO_PROGRESS", "true".to_owned()),
         ],
@@ -224,5 +231,15 @@ fn with_home(tool: Tool, mut line: Line, stage: &Stage) -> Line {
         ],
         Tool::Archive => Vec::new(),
     });
+    if let Some(address) = &stage.served {
+        line.environment.extend(match tool {
+            Tool::Rustic => rustic::bucket(address),
+            _ => vec![
+                ("AWS_ACCESS_KEY_ID", KEY.0.to_owned()),
+                ("AWS_SECRET_ACCESS_KEY", KEY.1.to_owned()),
+                ("AWS_DEFAULT_REGION", REGION.to_owned()),
+            ],
+        });
+    }
     line
 }

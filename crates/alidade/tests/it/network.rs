@@ -140,3 +140,22 @@ fn a_check_tells_of_what_was_wrong_only_once() {
     assert!(count.load(Ordering::Relaxed) > 0);
     assert!(said.contains("only when it was read first"), "{said}");
 }
+
+#[test]
+fn directories_that_lie_together_come_together() {
+    let (bucket, proxy) = Bucket::proxied(Brand::Versity);
+    for number in 0..300 {
+        let directory = bucket.world.path(&format!("src/{}/{number}", number % 7));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("file"), format!("{number}")).unwrap();
+    }
+    bucket.ok(&["protect", "src", "-q"]);
+    for verb in [&["protect", "src", "-q"][..], &["restore", "src", "--target", "out", "-q"]] {
+        proxy.forget();
+        bucket.ok(&[verb, &["--no-cache"]].concat());
+        let packs = |seen: &&Seen| seen.method == "GET" && seen.target.contains("/data/");
+        let asked = proxy.seen().iter().filter(packs).count();
+        assert!(asked < 20, "{verb:?}: {asked} requests for parts of packs");
+    }
+    bucket.comes_back("back");
+}

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
+use alidade_testkit::server::{Brand, S3Server};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::Value;
 
@@ -23,45 +24,94 @@ const CORE_KIB: usize = 65 << 10;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Runs alidade in a home of its own, and holds it to the bound.
-fn alidade(home: &Path, words: &[&str]) -> String {
-    let run = Command::new(env!("CARGO_BIN_EXE_alidade"))
-        .args(words)
-        .env_clear()
-        .env("HOME", home)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&run.stderr).into_owned();
-    assert!(run.status.success(), "{words:?}: {said}");
-    let most = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() as usize;
-    println!("{words:?}: maximum RSS so far {} MiB", most >> 10);
-    let cores = std::thread::available_parallelism().unwrap().get();
-    let bound = BOUND_KIB + CORE_KIB * cores.saturating_sub(2);
-    assert!(most <= bound, "{words:?} took {} MiB", most >> 10);
-    String::from_utf8_lossy(&run.stdout).into_owned()
+/// Where alidade runs: a home of its own, and what is in its environment beside.
+struct House<'a> {
+    home: &'a Path,
+    environment: Vec<(&'static str, String)>,
 }
 
-/// Protects twice, lists, compares, checks and restores `source`; gives the second outcome.
-fn all_verbs(home: &Path, source: &Path, target: &Path) -> Value {
-    all_verbs_on(home, source.to_str().unwrap(), target)
+impl<'a> House<'a> {
+    /// With a repository in a directory of the home.
+    fn at(home: &'a Path) -> Self {
+        Self { home, environment: Vec::new() }
+    }
+
+    /// With a new repository in a bucket.
+    fn before(home: &'a Path, server: &S3Server) -> Self {
+        let (id, key) = server.key();
+        let environment = vec![
+            ("ALIDADE_REPOSITORY", format!("s3:http://{}/bucket/one", server.address())),
+            ("ALIDADE_PASSWORD", "secret".to_owned()),
+            ("AWS_ACCESS_KEY_ID", id.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", key.to_owned()),
+        ];
+        let house = Self { home, environment };
+        house.alidade(&["init"]);
+        house
+    }
+
+    /// Runs it, and holds it to the bound.
+    fn alidade(&self, words: &[&str]) -> String {
+        let run = Command::new(env!("CARGO_BIN_EXE_alidade"))
+            .args(words)
+            .env_clear()
+            .env("HOME", self.home)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert!(run.status.success(), "{words:?}: {said}");
+        let most = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() as usize;
+        println!("{words:?}: maximum RSS so far {} MiB", most >> 10);
+        let cores = std::thread::available_parallelism().unwrap().get();
+        let bound = BOUND_KIB + CORE_KIB * cores.saturating_sub(2);
+        assert!(most <= bound, "{words:?} took {} MiB", most >> 10);
+        String::from_utf8_lossy(&run.stdout).into_owned()
+    }
+
+    /// Protects twice, lists, compares, checks and restores `source`; gives the second outcome.
+    fn all_verbs(&self, source: &Path, target: &Path) -> Value {
+        self.all_verbs_on(source.to_str().unwrap(), target)
+    }
+
+    /// The same for an entity of any type.
+    fn all_verbs_on(&self, source: &str, target: &Path) -> Value {
+        let target = target.to_str().unwrap();
+        let protect = || -> Value {
+            let said = self.alidade(&["-o", "json", "--progress", "none", "protect", source]);
+            serde_json::from_str(&said).unwrap()
+        };
+        let (first, second) = (protect(), protect());
+        let snapshot = |outcome: &Value| outcome["snapshot"].as_str().unwrap().to_owned();
+        let (first, latest) = (snapshot(&first), snapshot(&second));
+        assert!(!self.alidade(&["ls", &latest]).is_empty());
+        self.alidade(&["diff", &first, &latest]);
+        self.alidade(&["check"]);
+        self.alidade(&["check", "--read-data"]);
+        self.alidade(&["-q", "restore", source, "--target", target]);
+        second
+    }
 }
 
-/// The same for an entity of any type.
-fn all_verbs_on(home: &Path, source: &str, target: &Path) -> Value {
-    let target = target.to_str().unwrap();
-    let protect = || -> Value {
-        let said = alidade(home, &["-o", "json", "--progress", "none", "protect", source]);
-        serde_json::from_str(&said).unwrap()
-    };
-    let (first, second) = (protect(), protect());
-    let snapshot = |outcome: &Value| outcome["snapshot"].as_str().unwrap().to_owned();
-    let (first, latest) = (snapshot(&first), snapshot(&second));
-    assert!(!alidade(home, &["ls", &latest]).is_empty());
-    alidade(home, &["diff", &first, &latest]);
-    alidade(home, &["check"]);
-    alidade(home, &["check", "--read-data"]);
-    alidade(home, &["-q", "restore", source, "--target", target]);
-    second
+/// A server whose memory is not counted with that of this process's children.
+fn server() -> S3Server {
+    S3Server::start(Brand::Versity).unwaited()
+}
+
+/// Two files have the same bytes. Piece by piece: what this process holds at its most is counted with the next
+/// child, which begins as a copy of it.
+fn assert_same(one: &Path, other: &Path) {
+    let (one, other) = (File::open(one).unwrap(), File::open(other).unwrap());
+    let len = one.metadata().unwrap().size();
+    assert_eq!(len, other.metadata().unwrap().size());
+    for at in (0..len).step_by(1 << 20) {
+        let piece = |file: &File| {
+            let mut bytes = vec![0; (len - at).min(1 << 20) as usize];
+            file.read_exact_at(&mut bytes, at).unwrap();
+            bytes
+        };
+        assert!(piece(&one) == piece(&other), "they differ from byte {at} on");
+    }
 }
 
 /// Bytes that do not repeat, and cannot be compressed.
@@ -92,16 +142,11 @@ impl Noise {
     }
 }
 
-#[test]
-fn an_image_of_a_disk_stays_within_the_bound() {
+/// 800 MiB, of which a fifth is zeros that were written, and a fifth is text.
+fn make_image(path: &Path) {
     const PART: usize = 4 << 20;
-    let _alone = ONE_AT_A_TIME.lock();
-    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
-    let source = dir.path().join("source");
-    fs::create_dir(&source).unwrap();
-    let mut image = File::create(source.join("disk")).unwrap();
+    let mut image = File::create(path).unwrap();
     let mut noise = Noise(1);
-    // 800 MiB, of which a fifth is zeros that were written, and a fifth is text.
     for part in 0..200 {
         let bytes = match part % 5 {
             0 => vec![0; PART],
@@ -110,39 +155,81 @@ fn an_image_of_a_disk_stays_within_the_bound() {
         };
         image.write_all(&bytes).unwrap();
     }
-    let target = dir.path().join("target");
-    all_verbs(dir.path(), &source, &target);
+}
+
+/// All verbs on a directory with that image.
+fn an_image_stays_within_the_bound(house: &House<'_>, dir: &Path) {
+    let source = dir.join("source");
+    fs::create_dir(&source).unwrap();
+    make_image(&source.join("disk"));
+    let target = dir.join("target");
+    house.all_verbs(&source, &target);
     let back = target.join(source.strip_prefix("/").unwrap()).join("disk");
-    assert!(fs::read(back).unwrap() == fs::read(source.join("disk")).unwrap());
+    assert_same(&back, &source.join("disk"));
 }
 
 #[test]
-fn a_tree_of_mixed_files_stays_within_the_bound() {
-    const FILES: u32 = 20_000;
+fn an_image_of_a_disk_stays_within_the_bound() {
     let _alone = ONE_AT_A_TIME.lock();
     let dir = tempfile::tempdir_in("/var/tmp").unwrap();
-    let source = dir.path().join("source");
+    an_image_stays_within_the_bound(&House::at(dir.path()), dir.path());
+}
+
+#[test]
+fn an_image_of_a_disk_in_a_bucket_stays_within_the_bound() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let (dir, server) = (tempfile::tempdir_in("/var/tmp").unwrap(), server());
+    an_image_stays_within_the_bound(&House::before(dir.path(), &server), dir.path());
+}
+
+const FILES: u32 = 20_000;
+
+fn mixed_file(n: u32) -> String {
+    format!("{}/{}/file-{n}", n % 40, n / 40 % 25)
+}
+
+/// Most files are small, and most bytes are in the large ones: about 600 MB, a third of it text.
+fn make_mixed_files(source: &Path) {
     let mut noise = Noise(2);
-    // Most files are small, and most bytes are in the large ones: about 600 MB, a third of it text.
     for n in 0..FILES {
-        let folder = source.join(format!("{}/{}", n % 40, n / 40 % 25));
-        fs::create_dir_all(&folder).unwrap();
+        let path = source.join(mixed_file(n));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
         let len = match n {
             _ if n % 4_000 == 0 => 40 << 20,
             _ if n % 200 == 0 => 2 << 20,
             _ => (noise.next() % 20_000) as usize,
         };
         let bytes = if n % 3 == 0 { noise.bytes(len) } else { noise.text(len) };
-        fs::write(folder.join(format!("file-{n}")), bytes).unwrap();
+        fs::write(path, bytes).unwrap();
     }
-    let target = dir.path().join("target");
-    let second = all_verbs(dir.path(), &source, &target);
+}
+
+/// All verbs on those files.
+fn mixed_files_stay_within_the_bound(house: &House<'_>, dir: &Path) {
+    let source = dir.join("source");
+    make_mixed_files(&source);
+    let target = dir.join("target");
+    let second = house.all_verbs(&source, &target);
     assert_eq!(second["counts"]["unchanged"], FILES);
     let back = target.join(source.strip_prefix("/").unwrap());
     for n in [0, 1, 200, 19_999] {
-        let file = format!("{}/{}/file-{n}", n % 40, n / 40 % 25);
-        assert!(fs::read(back.join(&file)).unwrap() == fs::read(source.join(&file)).unwrap());
+        let file = mixed_file(n);
+        assert_same(&back.join(&file), &source.join(&file));
     }
+}
+
+#[test]
+fn a_tree_of_mixed_files_stays_within_the_bound() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    mixed_files_stay_within_the_bound(&House::at(dir.path()), dir.path());
+}
+
+#[test]
+fn a_tree_of_mixed_files_in_a_bucket_stays_within_the_bound() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let (dir, server) = (tempfile::tempdir_in("/var/tmp").unwrap(), server());
+    mixed_files_stay_within_the_bound(&House::before(dir.path(), &server), dir.path());
 }
 
 #[test]
@@ -159,7 +246,7 @@ fn a_directory_of_a_million_entries_stays_within_the_bound() {
         }
     }
     let target = dir.path().join("target");
-    let second = all_verbs(dir.path(), &source, &target);
+    let second = House::at(dir.path()).all_verbs(&source, &target);
     assert_eq!(second["counts"]["unchanged"], ENTRIES);
     let back = target.join(source.strip_prefix("/").unwrap());
     assert_eq!(fs::read_dir(&back).unwrap().count(), ENTRIES as usize);
@@ -180,7 +267,7 @@ fn a_sparse_file_of_four_tebibytes_stays_within_the_bound() {
         file.write_all_at(b"data", at).unwrap();
     }
     let target = dir.path().join("target");
-    all_verbs(dir.path(), &source, &target);
+    House::at(dir.path()).all_verbs(&source, &target);
     let back = File::open(target.join(source.strip_prefix("/").unwrap()).join("disk")).unwrap();
     let (was, is) = (file.metadata().unwrap(), back.metadata().unwrap());
     assert_eq!((is.size(), is.blocks()), (was.size(), was.blocks()));
@@ -209,7 +296,7 @@ fn a_disk_of_four_tebibytes_that_holds_one_gibibyte_stays_within_the_bound() {
     }
     let file = File::open(&path).unwrap();
     let target = dir.path().join("back.img");
-    let second = all_verbs_on(dir.path(), &format!("disk:{}", path.display()), &target);
+    let second = House::at(dir.path()).all_verbs_on(&format!("disk:{}", path.display()), &target);
     assert_eq!(second["bytes"]["total"], SIZE);
     let back = File::open(&target).unwrap();
     assert_eq!(back.metadata().unwrap().size(), SIZE);

@@ -57,17 +57,14 @@ impl Line {
             let pause = if is_lost { pauses.next(&self.chance.0) } else { None };
             let Some(pause) = pause else { return done };
             sleep(pause).await;
+            // There was room for the first attempt: it was waited for before.
+            self.way.meter.room_for(bytes).await;
         }
     }
 
     /// Letters that nobody else makes up.
     pub(super) fn mark(&self) -> Result<String, Failed> {
         mark(&self.chance.0)
-    }
-
-    /// How long bytes that are to be sent have to wait.
-    pub(super) fn wait_for(&self, bytes: u64) -> Duration {
-        self.way.meter.up.wait_for(bytes, Instant::now())
     }
 
     /// The connection, made now when there is none.
