@@ -316,6 +316,9 @@ fn giver_hint(giver: Giver) -> &'static str {
         Giver::Container => {
             "the server of the AWS_CONTAINER variables must know this container and its token"
         }
+        Giver::Process => {
+            "run the `credential_process` of the profile by hand: it must print keys as JSON"
+        }
         Giver::Machine => {
             "no credentials are set, and this machine has no role that gives some: which ones are looked for \
              is said under `Environment` by `alidade --help`"

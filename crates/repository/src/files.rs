@@ -107,18 +107,13 @@ pub(crate) fn read_whole(
     name: &str,
     max: usize,
 ) -> Result<Vec<u8>> {
-    let len = store.len(kind, name)?;
-    match usize::try_from(len) {
-        Ok(0) => Err(Error::damaged_file(kind, name, "it is empty")),
-        Ok(len) if len <= max => {
-            let mut bytes = vec![0; len];
-            store.read_at(kind, name, 0, &mut bytes)?;
-            Ok(bytes)
+    let bytes = store.read_first(kind, name, max + 1)?;
+    match bytes.len() {
+        0 => Err(Error::damaged_file(kind, name, "it is empty")),
+        len if len <= max => Ok(bytes),
+        _ => {
+            let what = format!("it has more than the {max} bytes that are allowed");
+            Err(Error::damaged_file(kind, name, what))
         }
-        _ => Err(Error::damaged_file(
-            kind,
-            name,
-            format!("it has {len} bytes, more than the {max} allowed"),
-        )),
     }
 }

@@ -17,6 +17,9 @@ use crate::{
     config, envelope, lock, snapshot,
 };
 
+/// How many snapshot files are read at a time: over a network the way there and back is what it takes.
+const READERS: usize = 8;
+
 pub use keys::{KeyEntry, KeyOptions};
 
 /// An opened repository: its files, and the key to them.
@@ -139,7 +142,7 @@ impl Repository {
     }
 
     /// Calls `each` for every snapshot file, ascending by id. One that cannot be read does not hide
-    /// the others: it comes as the error it is.
+    /// the others: it comes as the error it is. Some are read ahead, as many at a time as [`READERS`] says.
     ///
     /// # Errors
     /// When the files cannot be listed, `each` fails, or the run is told to stop.
@@ -148,15 +151,29 @@ impl Repository {
         cx: &Cx,
         each: &mut dyn FnMut(FileId, Result<Snapshot>) -> Result<()>,
     ) -> Result<()> {
-        for (id, _) in self.files.list(FileKind::Snapshot)? {
-            cx.check()?;
-            match self.snapshot(&id) {
-                // Removed since it was listed.
-                Err(Error::NotFound { .. }) => {}
-                snapshot => each(id, snapshot)?,
+        let files = self.files.list(FileKind::Snapshot)?;
+        let readers = READERS.min(files.len());
+        std::thread::scope(|scope| {
+            let read = |first| {
+                let (sender, came) = crossbeam_channel::bounded(1);
+                let mut mine = files.iter().skip(first).step_by(readers);
+                scope.spawn(move || mine.all(|(id, _)| sender.send(self.snapshot(id)).is_ok()));
+                came
+            };
+            let came: Vec<_> = (0..readers).map(read).collect();
+            for (number, (id, _)) in files.iter().enumerate() {
+                cx.check()?;
+                match came[number % readers].recv() {
+                    // Removed since it was listed.
+                    Ok(Err(Error::NotFound { .. })) => {}
+                    Ok(snapshot) => each(*id, snapshot)?,
+                    Err(_died) => {
+                        return Err(Error::System { attempt: format!("read snapshot {id}") });
+                    }
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Every snapshot file, ascending by id, as [`Self::each_snapshot`] gives them.

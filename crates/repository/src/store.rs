@@ -101,6 +101,17 @@ pub trait Store: Send + Sync {
     /// [`crate::Error::NotFound`]; [`crate::Error::Damaged`] when the file ends before.
     fn read_at(&self, kind: FileKind, name: &str, at: u64, buf: &mut [u8]) -> Result<()>;
 
+    /// The first `max` bytes of a file; all of it when it is shorter. Stores that can do so ask once.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFound`].
+    fn read_first(&self, kind: FileKind, name: &str, max: usize) -> Result<Vec<u8>> {
+        let len = self.len(kind, name)?;
+        let mut bytes = vec![0; usize::try_from(len).map_or(max, |len| len.min(max))];
+        self.read_at(kind, name, 0, &mut bytes)?;
+        Ok(bytes)
+    }
+
     /// About how many bytes one call of [`Store::read_at`] should ask for: with fewer, the way there and
     /// back is gone more often; with more, they come no faster. 8 MiB unless the store knows better.
     fn best_read(&self) -> u32 {

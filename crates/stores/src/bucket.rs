@@ -11,12 +11,16 @@ use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig};
 
 use crate::container::Container;
 use crate::credentials::{Given, Giver};
+use crate::kept::KeptKeys;
 use crate::open::OpenError;
+use crate::process::Process;
 use crate::profile::{Profile, profile};
 use crate::settings::{METADATA, Settings};
 use crate::traffic::Meter;
 use crate::wire::Wire;
 
+/// The program that gives keys, as a profile names it.
+const PROCESS: &str = "credential_process";
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -25,8 +29,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Credentials, the first that are there: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, with
 /// `AWS_SESSION_TOKEN`; the profile `AWS_PROFILE` (or `default`) in `AWS_SHARED_CREDENTIALS_FILE`
 /// (`~/.aws/credentials`) and `AWS_CONFIG_FILE` (`~/.aws/config`); a web identity
-/// (`AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ROLE_ARN`); a container's; the machine's own role. Those of the last
-/// three are good for a while, and are asked for again in time.
+/// (`AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ROLE_ARN`); the profile's `credential_process`; a container's; the machine's
+/// own role. Those of the last four are good for a while, and are asked for again in time.
 pub(crate) fn s3(
     (endpoint, bucket): (&str, &str),
     settings: &Settings,
@@ -69,9 +73,14 @@ pub(crate) fn s3(
         let (has, lacks) = if is_identity { (file, role) } else { (role, file) };
         return Err(OpenError::Half { has, lacks });
     }
+    let process = said.get(PROCESS).filter(|_| !is_identity);
+    if let Some(command) = process {
+        let keys = KeptKeys::new(Process(command.clone()));
+        return Ok(Arc::new(builder.with_credentials(Arc::new(keys)).build()?));
+    }
     let container = if is_identity { None } else { Container::new(settings, &wire)? };
     builder = match container {
-        Some(container) => builder.with_credentials(Arc::new(container)),
+        Some(container) => builder.with_credentials(Arc::new(KeptKeys::new(container))),
         None => {
             let giver = if is_identity { Giver::Identity } else { Giver::Machine };
             let inner = Arc::clone(builder.clone().build()?.credentials());
@@ -112,6 +121,7 @@ fn aws(settings: &Settings) -> Result<BTreeMap<String, String>, OpenError> {
         ("aws_session_token", "aws_session_token"),
         ("aws_web_identity_token_file", "web_identity_token_file"),
         ("aws_role_arn", "role_arn"),
+        (PROCESS, PROCESS),
         ("aws_region", "region"),
     ] {
         // Keys of the one and a token of the other fit nobody.

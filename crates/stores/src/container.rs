@@ -1,21 +1,15 @@
 //! Keys that a server beside this container gives for a while.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::fs;
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use alidade_entity::{Cancel, Cx};
-use alidade_model::Time;
 use async_trait::async_trait;
-use object_store::aws::AwsCredential;
 use object_store::client::{HttpClient, HttpConnector, HttpRequest, HttpRequestBody};
-use object_store::{ClientOptions, CredentialProvider, HeaderValue, Result};
-use serde::Deserialize;
-use tokio::sync::Mutex;
+use object_store::{ClientOptions, HeaderValue};
 
-use crate::credentials::{Giver, NoCredentials};
+use crate::credentials::Giver;
+use crate::kept::{GivesKeys, Why};
 use crate::open::OpenError;
 use crate::settings::Settings;
 use crate::wire::Wire;
@@ -23,20 +17,12 @@ use crate::wire::Wire;
 /// Where a relative address is looked for, and who else gives keys without TLS.
 const BESIDE: &str = "169.254.170.2";
 const NEAR: [&str; 3] = [BESIDE, "169.254.170.23", "fd00:ec2::23"];
-/// Keys that are good for less than this are asked for again, in seconds: that is how long a request may be
-/// sent again with what it was signed with.
-const LEAST_LEFT: i64 = 300;
-/// Unless they were given less than this ago, in nanoseconds.
-const JUST_NOW: i128 = 1_000_000_000;
-
 /// A server that gives keys: `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`, or
 /// `AWS_CONTAINER_CREDENTIALS_FULL_URI`, and what it is shown.
 pub(crate) struct Container {
     url: String,
     token: Token,
     client: HttpClient,
-    kept: Mutex<Option<Kept>>,
-    cx: Cx,
 }
 
 /// What the server is shown.
@@ -45,24 +31,6 @@ enum Token {
     Said(String),
     /// A file that is read each time: what is in it changes.
     File(String),
-}
-
-/// Keys that were given.
-struct Kept {
-    keys: Arc<AwsCredential>,
-    given: Time,
-    /// Until when they are good, in seconds since 1970.
-    until: Option<i64>,
-}
-
-/// What the server says.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Said {
-    access_key_id: String,
-    secret_access_key: String,
-    token: Option<String>,
-    expiration: Option<String>,
 }
 
 impl Container {
@@ -79,12 +47,15 @@ impl Container {
         };
         let options = crate::bucket::options(settings)?;
         let client = wire.connect(&ClientOptions::with_allow_http(options, true))?;
-        let cx = Cx::system(Cancel::default());
-        Ok(Some(Self { url, token, client, kept: Mutex::default(), cx }))
+        Ok(Some(Self { url, token, client }))
     }
+}
 
-    async fn ask(&self) -> Result<Kept, Box<dyn StdError + Send + Sync>> {
-        let given = self.cx.now();
+#[async_trait]
+impl GivesKeys for Container {
+    const GIVER: Giver = Giver::Container;
+
+    async fn ask(&self) -> Result<Vec<u8>, Why> {
         let mut request = HttpRequest::new(HttpRequestBody::empty());
         *request.uri_mut() = self.url.parse()?;
         request.headers_mut().insert("accept", HeaderValue::from_static("application/json"));
@@ -100,16 +71,7 @@ impl Container {
             let said = String::from_utf8_lossy(&body);
             return Err(format!("{} answered with status code: {status}: {said}", self.url).into());
         }
-        // Why it is none may quote from it.
-        let said: Said = serde_json::from_slice(&body)
-            .map_err(|_secret| format!("what {} answered is no key", self.url))?;
-        let until = said.expiration.map(|time| time.parse::<jiff::Timestamp>()).transpose()?;
-        let keys = AwsCredential {
-            key_id: said.access_key_id,
-            secret_key: said.secret_access_key,
-            token: said.token,
-        };
-        Ok(Kept { keys: Arc::new(keys), given, until: until.map(jiff::Timestamp::as_second) })
+        Ok(body.into())
     }
 }
 
@@ -126,34 +88,9 @@ impl Token {
     }
 }
 
-impl Kept {
-    fn is_good(&self, now: Time) -> bool {
-        let is_new = now.as_nanos() - self.given.as_nanos() < JUST_NOW;
-        self.until
-            .is_none_or(|until| until - now.seconds > LEAST_LEFT || (is_new && until > now.seconds))
-    }
-}
-
 impl fmt::Debug for Container {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Container").field("url", &self.url).finish_non_exhaustive()
-    }
-}
-
-#[async_trait]
-impl CredentialProvider for Container {
-    type Credential = AwsCredential;
-
-    async fn get_credential(&self) -> Result<Arc<AwsCredential>> {
-        let mut kept = self.kept.lock().await;
-        if let Some(kept) = &*kept
-            && kept.is_good(self.cx.now())
-        {
-            return Ok(Arc::clone(&kept.keys));
-        }
-        let asked = self.ask().await;
-        let asked = asked.map_err(|error| NoCredentials::new(Giver::Container, error))?;
-        Ok(Arc::clone(&kept.insert(asked).keys))
+        f.write_str(&self.url)
     }
 }
 
@@ -192,6 +129,7 @@ fn is_near(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alidade_entity::Cancel;
 
     fn url_of(name: &str, value: &str) -> Result<String, OpenError> {
         let environment = [(name.to_owned(), value.to_owned())].into();
@@ -222,23 +160,6 @@ mod tests {
             "/relative",
         ] {
             assert!(matches!(url_of(FULL, url), Err(OpenError::Open { .. })), "{url}");
-        }
-    }
-
-    #[test]
-    fn keys_are_asked_for_again_in_time() {
-        let keys = AwsCredential { key_id: String::new(), secret_key: String::new(), token: None };
-        let keys = Arc::new(keys);
-        let kept = |until| Kept { keys: Arc::clone(&keys), given: Time::new(1000, 0), until };
-        for (until, now, is_good) in [
-            (None, Time::new(1_000_000, 0), true),
-            (Some(2000), Time::new(1699, 0), true),
-            (Some(2000), Time::new(1700, 0), false),
-            (Some(1010), Time::new(1000, 900_000_000), true),
-            (Some(1010), Time::new(1001, 0), false),
-            (Some(1000), Time::new(1000, 1), false),
-        ] {
-            assert_eq!(kept(until).is_good(now), is_good, "{until:?} {now}");
         }
     }
 }

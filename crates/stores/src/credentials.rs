@@ -17,6 +17,8 @@ pub enum Giver {
     Identity,
     /// A server beside this container.
     Container,
+    /// The program that a profile names.
+    Process,
     /// The cloud that this machine is one of.
     Machine,
 }
@@ -26,6 +28,7 @@ impl fmt::Display for Giver {
         f.write_str(match self {
             Self::Identity => "for this identity",
             Self::Container => "for this container",
+            Self::Process => "by the profile's program",
             Self::Machine => "for this machine",
         })
     }

@@ -362,6 +362,20 @@ async fn read_range(
     }
 }
 
+/// The first bytes of a file, once its length is known.
+async fn read_known(
+    client: &dyn ObjectStore,
+    kind: FileKind,
+    name: &str,
+    path: &Path,
+    max: usize,
+) -> Result<Vec<u8>> {
+    let len = head(client, kind, name, path).await?;
+    let mut bytes = vec![0; usize::try_from(len).map_or(max, |len| len.min(max))];
+    read_range(client, kind, name, (path, 0), &mut bytes).await?;
+    Ok(bytes)
+}
+
 impl Store for Remote {
     fn location(&self) -> String {
         self.location.clone()
@@ -429,6 +443,22 @@ impl Store for Remote {
         self.wait(read_range(&*self.client, kind, name, (&path, at), buf))?;
         self.nearby.compare(name, at, buf);
         Ok(())
+    }
+
+    fn read_first(&self, kind: FileKind, name: &str, max: usize) -> Result<Vec<u8>> {
+        let path = self.path(kind, name)?;
+        self.settled_one(kind, name)?;
+        let asked = self.wait(async {
+            Ok(match self.client.get_range(&path, 0..max as u64).await {
+                Err(ClientError::NotFound { .. }) => return Err(missing(kind, name)),
+                answer => answer,
+            })
+        })?;
+        match asked {
+            Ok(bytes) => Ok(bytes.into()),
+            // Of an empty file there is no such part. Its length says so, or the next answer why.
+            Err(_refused) => self.wait(read_known(&*self.client, kind, name, &path, max)),
+        }
     }
 
     fn len(&self, kind: FileKind, name: &str) -> Result<u64> {

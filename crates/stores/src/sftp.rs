@@ -441,7 +441,7 @@ async fn read(session: Arc<Session>, file: String, wanted: Option<GetRange>) -> 
     let handle = open(&session, ask).await?;
     let came = async {
         let range = match wanted {
-            Some(GetRange::Bounded(range)) => range,
+            Some(GetRange::Bounded(range)) if range.end - range.start <= PIECE as u64 => range,
             wanted => {
                 let size = match session.ask(Ask::Size(&handle)).await? {
                     Reply::Attributes(Attributes { size: Some(size), .. }) => size,
@@ -451,7 +451,7 @@ async fn read(session: Arc<Session>, file: String, wanted: Option<GetRange>) -> 
                     None => 0..size,
                     Some(GetRange::Offset(start)) => start.min(size)..size,
                     Some(GetRange::Suffix(len)) => size.saturating_sub(len)..size,
-                    Some(GetRange::Bounded(range)) => range,
+                    Some(GetRange::Bounded(range)) => range.start..range.end.min(size),
                 }
             }
         };

@@ -1,5 +1,6 @@
 //! Emulators of the clouds that have no open server: Azurite for Azure, fake-gcs-server for Google.
 
+mod held_parts;
 mod json_put;
 
 use std::fs;

@@ -2,9 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
+use alidade_catalog::Catalog;
+use alidade_testkit::server::Brand;
 use serde_json::Value;
 
+use crate::bucket::{Bucket, noise};
 use crate::world::World;
 
 /// A home with a backup of 24 MB that cannot be compressed, in packs of 4 MiB.
@@ -107,6 +111,41 @@ fn damage_is_found_again_until_it_is_gone_and_by_the_part_in_which_it_is() {
         let read = number(&rest, "bytes_read");
         assert!(read < len + LITTLE, "only what is damaged is due, {len} bytes: {rest}");
     }
+}
+
+/// How many packs the catalog of that world says were read.
+fn known_reads(world: &World, repository: &str) -> usize {
+    let catalog = Catalog::open(&world.path("home/.local/share/alidade/catalog.sqlite")).unwrap();
+    catalog.pack_reads(repository).unwrap().len()
+}
+
+#[test]
+fn a_check_that_was_killed_is_gone_on_with() {
+    let bucket = Bucket::new(Brand::Versity);
+    for seed in 0..16 {
+        bucket.world.write(&format!("src/{seed}"), &noise(seed));
+    }
+    let source = bucket.world.path("src");
+    bucket.ok(&["protect", "--pack-size", "4", "-q", source.to_str().unwrap()]);
+    let before = bucket.json(&["check"]);
+    let all = number(&before, "pack_bytes");
+    let repository = before["repository"].as_str().unwrap();
+    let slowly = ["check", "--read-data", "--limit-download", "1M", "-q"];
+    let mut running = bucket.command(&slowly).spawn().unwrap();
+    // It ends after a quarter of a minute by itself.
+    while known_reads(&bucket.world, repository) == 0 {
+        assert!(running.try_wait().unwrap().is_none(), "it ended before it could be killed");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let known = known_reads(&bucket.world, repository);
+    let rest = bucket.json(&["check", "--not-read-for", "1d"]);
+    let packs = number(&rest, "packs") as usize;
+    assert!(known > 0 && known < packs, "{known} of {packs}");
+    assert_eq!(number(&rest, "packs_read") as usize, packs - known, "{rest}");
+    assert!(number(&rest, "bytes_read") < all, "{rest}");
+    is_little(&bucket.json(&["check", "--not-read-for", "1d"]));
 }
 
 #[test]

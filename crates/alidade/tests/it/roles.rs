@@ -61,13 +61,14 @@ impl Sessions {
     }
 
     /// Who asks how, and with what.
-    fn all(&self) -> [(&'static str, Environment); 5] {
+    fn all(&self) -> [(&'static str, Environment); 6] {
         let (url, container) = (self.giver.url(), self.giver.container_url());
         let of = |pairs: &[(&'static str, String)]| pairs.iter().cloned().collect();
         let full = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", container);
         let file = ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", self.token_file());
         [
             ("identity", self.identity()),
+            ("program", self.process()),
             ("container", of(&[full.clone(), file])),
             (
                 "container, by a variable",
@@ -76,6 +77,21 @@ impl Sessions {
             ("machine", of(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", format!("{url}/"))])),
             ("machine, by the other name", of(&[("AWS_METADATA_ENDPOINT", url)])),
         ]
+    }
+
+    /// A profile whose program asks the same server for keys.
+    fn process(&self) -> Environment {
+        let (url, token) = (self.giver.container_url(), self.token_file());
+        let header = format!("printf 'Authorization: %s' \"$(cat {token})\"");
+        self.program("right", &format!("{header} | curl -sf -H @- {url}"))
+    }
+
+    /// A profile of that program.
+    fn program(&self, name: &str, command: &str) -> Environment {
+        let text = format!("[profile by-program]\ncredential_process = {command}\n");
+        self.world.write(name, text.as_bytes());
+        let config = self.world.path(name).display().to_string();
+        [("AWS_PROFILE", "by-program".to_owned()), ("AWS_CONFIG_FILE", config)].into()
     }
 
     fn identity(&self) -> Environment {
@@ -188,6 +204,7 @@ fn ends(sessions: &Sessions, environment: &Environment, (code, said, hint): (i32
 fn who_gets_no_keys_is_told_why() {
     const IDENTITY: &str = "the token, the secret or the file";
     const CONTAINER: &str = "AWS_CONTAINER variables";
+    const PROGRAM: &str = "the `credential_process` of the profile by hand";
     const MACHINE: &str = "no credentials are set, and this machine has no role";
     let sessions = Sessions::lasting(Duration::from_secs(3600));
     let wrong = sessions.world.path("wrong");
@@ -201,7 +218,7 @@ fn who_gets_no_keys_is_told_why() {
         environment.remove(name);
         environment
     };
-    let [_, (_, container), ..] = sessions.all();
+    let [_, _, (_, container), ..] = sessions.all();
     let identity = sessions.identity();
     let file = "AWS_WEB_IDENTITY_TOKEN_FILE";
     let container_file = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
@@ -215,6 +232,8 @@ fn who_gets_no_keys_is_told_why() {
         (changed(container.clone(), container_file, "/no/such/file"), (1, "/no/such", CONTAINER)),
         (changed(container.clone(), container_file, &wrong), (1, "401", CONTAINER)),
         (without(container.clone(), container_file), (1, "401", CONTAINER)),
+        (sessions.program("fails", "echo no session >&2; exit 3"), (1, "no session", PROGRAM)),
+        (sessions.program("odd", "echo no key"), (1, "answered is no key", PROGRAM)),
         (changed(container.clone(), full, "http://192.0.2.1/keys"), (2, "192.0.2.1", "https")),
     ] {
         ends(&sessions, &environment, told);

@@ -1,5 +1,5 @@
 //! fake-gcs-server takes no put of Google's XML API: it answers `invalid uploadType`. This stands before it, and
-//! makes of such a put one of the JSON API, with its condition. All else passes as it is.
+//! makes of such a put, whole or in parts, one of the JSON API, with its condition. All else passes as it is.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use super::held_parts::{Held, HeldParts};
 use crate::proxy::{Head, copy};
 
 /// Translates until it is dropped.
@@ -23,13 +24,15 @@ impl JsonPut {
         let address = listener.local_addr().expect("it listens");
         let stop = Arc::new(AtomicBool::new(false));
         let is_over = Arc::clone(&stop);
+        let held = Arc::new(HeldParts::default());
         let listener = std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 if is_over.load(Ordering::Relaxed) {
                     return;
                 }
+                let held = Arc::clone(&held);
                 // A connection that breaks is the business of its ends.
-                std::thread::spawn(move || drop(serve(server, client)));
+                std::thread::spawn(move || drop(serve(server, client, &held)));
             }
         });
         Self { address, stop, listener: Some(listener) }
@@ -51,8 +54,21 @@ impl Drop for JsonPut {
     }
 }
 
-fn serve(server: SocketAddr, mut client: TcpStream) -> io::Result<()> {
+fn serve(server: SocketAddr, mut client: TcpStream, held: &HeldParts) -> io::Result<()> {
     let head = Head::read(&mut client)?;
+    if let Some((method, path, query)) = of_parts(&head) {
+        let mut body = Vec::new();
+        copy(&mut client, &head, head.len(), &mut body)?;
+        let (status, fields, body) = match held.take(method, path, query, body) {
+            Held::Answer(status, fields, body) => (status, fields, body),
+            Held::Whole(path, bytes) => put(server, &path, &bytes)?,
+        };
+        let len = body.len();
+        let head = format!(
+            "HTTP/1.1 {status}\r\n{fields}Content-Length: {len}\r\nConnection: close\r\n\r\n"
+        );
+        return client.write_all(format!("{head}{body}").as_bytes());
+    }
     let translated = translated(&head);
     let mut server = TcpStream::connect(server)?;
     let (first, rest) = head.closing().split_once("\r\n").map_or_else(
@@ -74,6 +90,33 @@ fn serve(server: SocketAddr, mut client: TcpStream) -> io::Result<()> {
     io::copy(&mut server, &mut client).map(drop)
 }
 
+/// Method, path and query of a request of an upload in parts; nothing when it is none.
+fn of_parts(head: &Head) -> Option<(&str, &str, &str)> {
+    let mut words = head.text.split_whitespace();
+    let (method, target) = (words.next()?, words.next()?);
+    let (path, query) = target.split_once('?')?;
+    let is_one =
+        query.split('&').any(|word| word.starts_with("uploads") || word.starts_with("uploadId="));
+    is_one.then_some((method, path, query))
+}
+
+/// Puts what came in parts, and how that is answered.
+fn put(server: SocketAddr, path: &str, bytes: &[u8]) -> io::Result<(&'static str, String, String)> {
+    let (bucket, name) = path.trim_start_matches('/').split_once('/').unwrap_or_default();
+    let mut server = TcpStream::connect(server)?;
+    let (line, len) = (json_line(bucket, name, ""), bytes.len());
+    let head =
+        format!("{line}\r\nHost: google\r\nContent-Length: {len}\r\nConnection: close\r\n\r\n");
+    server.write_all(head.as_bytes())?;
+    server.write_all(bytes)?;
+    let back = Head::read(&mut server)?;
+    if !back.text.starts_with("HTTP/1.1 200") {
+        return Ok(("500 Internal Server Error", String::new(), back.text));
+    }
+    let body = "<CompleteMultipartUploadResult><ETag>\"1\"</ETag></CompleteMultipartUploadResult>";
+    Ok(("200 OK", "x-goog-generation: 1\r\n".to_owned(), body.to_owned()))
+}
+
 /// The first line of the same put by the JSON API; nothing when it is none.
 fn translated(head: &Head) -> Option<String> {
     let mut words = head.text.split_whitespace();
@@ -84,8 +127,9 @@ fn translated(head: &Head) -> Option<String> {
     }
     let condition = head.field("x-goog-if-generation-match");
     let condition = condition.map(|number| format!("&ifGenerationMatch={number}"));
-    Some(format!(
-        "POST /upload/storage/v1/b/{bucket}/o?uploadType=media&name={name}{} HTTP/1.1",
-        condition.unwrap_or_default()
-    ))
+    Some(json_line(bucket, name, &condition.unwrap_or_default()))
+}
+
+fn json_line(bucket: &str, name: &str, condition: &str) -> String {
+    format!("POST /upload/storage/v1/b/{bucket}/o?uploadType=media&name={name}{condition} HTTP/1.1")
 }
