@@ -10,12 +10,14 @@ use crate::crypto::IV_LEN;
 use crate::hash::sha256_many;
 use crate::index::Found;
 use crate::indexed::Bench;
-use crate::{BlobId, BlobKind, Error, FileKind, Indexed, Result};
+use crate::{BlobId, BlobKind, Error, FileKind, Indexed, PackPart, Result};
 
 /// Bytes between two blobs that are read and thrown away rather than asked for in two requests.
 const GAP: u32 = 64 << 10;
 /// The longest part of a pack that is read with one request, and the longest blob.
 const RANGE: u32 = 9 << 20;
+/// What is read with requests that are under way at a time, at most, where there are several.
+const GROUP: usize = 12 << 20;
 /// The contents of blobs that were read together. Their hashes are right.
 ///
 /// What was not compressed is left where it was read and decrypted, as far as that is worth the room.
@@ -99,6 +101,16 @@ impl<'a> Together<'a> {
         all
     }
 
+    /// The pack they lie in.
+    fn pack(&self) -> String {
+        self.copies.first().map(|first| first.pack.to_string()).unwrap_or_default()
+    }
+
+    /// Where the first begins.
+    fn from(&self) -> u32 {
+        self.copies.first().map_or(0, |first| first.blob.offset)
+    }
+
     /// What of the memory it takes: what stays, and behind it what does not lie in there.
     fn held_len(&self) -> usize {
         let moved = |copy: &&Found| copy.blob.plain_len.is_some() || !self.stays;
@@ -127,11 +139,15 @@ impl Indexed {
         blobs.make_room(&parts);
         let mut opened = Vec::with_capacity(found.len());
         self.benches().with(Bench::new, |bench| {
-            let mut at = 0;
-            for part in &parts {
-                cx.check()?;
-                self.open_part(bench, (part, at), blobs, &mut opened)?;
-                at += part.held_len();
+            let (mut at, mut rest) = (0, &parts[..]);
+            while !rest.is_empty() {
+                let (group, later) = rest.split_at(self.together(rest));
+                for (part, came) in group.iter().zip(self.read_group(group)) {
+                    cx.check()?;
+                    self.open_part(bench, (part, at), came, (blobs, &mut opened))?;
+                    at += part.held_len();
+                }
+                rest = later;
             }
             Ok::<_, Error>(())
         })?;
@@ -163,19 +179,51 @@ impl Indexed {
         found
     }
 
-    /// Reads neighbours with one request and opens them, into the memory from `at` on.
+    /// How many of the first of `parts` are read at a time.
+    fn together(&self, parts: &[Together<'_>]) -> usize {
+        let mut len = 0;
+        let fits = |part: &&Together<'_>| {
+            len += part.len;
+            len <= GROUP
+        };
+        let most = self.repository().store().reads_together();
+        parts.iter().take(most).take_while(fits).count().max(1)
+    }
+
+    /// Reads parts at a time; what came of each. One alone is left to who opens it, and read to where it stays.
+    fn read_group(&self, group: &[Together<'_>]) -> Vec<Option<Result<Vec<u8>>>> {
+        if let [_] = group {
+            return vec![None];
+        }
+        let mut came: Vec<Vec<u8>> = group.iter().map(|part| vec![0; part.len]).collect();
+        let names: Vec<String> = group.iter().map(Together::pack).collect();
+        let places = group.iter().zip(&names).zip(&mut came);
+        let mut parts: Vec<PackPart<'_>> = places
+            .map(|((part, name), buf)| PackPart { name, at: part.from().into(), buf })
+            .collect();
+        let read = self.repository().store().read_parts(&mut parts);
+        read.into_iter().zip(came).map(|(read, bytes)| Some(read.map(|()| bytes))).collect()
+    }
+
+    /// Opens neighbours, which one request has read or reads now, into the memory from `at` on.
     fn open_part(
         &self,
         bench: &mut Bench,
         (part, at): (&Together<'_>, usize),
-        blobs: &mut Blobs,
-        opened: &mut Vec<(BlobId, Range<usize>)>,
+        came: Option<Result<Vec<u8>>>,
+        (blobs, opened): (&mut Blobs, &mut Vec<(BlobId, Range<usize>)>),
     ) -> Result<()> {
-        let Some(first) = part.copies.first() else { return Ok(()) };
         let (kept, moved) = blobs.memory[at..].split_at_mut(part.kept_len());
         let read = if part.stays { kept } else { &mut blobs.passing[..part.len] };
-        let (pack, from) = (first.pack.to_string(), first.blob.offset);
-        match self.repository().store().read_at(FileKind::Pack, &pack, u64::from(from), read) {
+        let from = part.from();
+        let done = match came {
+            Some(came) => came.map(|bytes| read.copy_from_slice(&bytes)),
+            None => {
+                let store = self.repository().store();
+                store.read_at(FileKind::Pack, &part.pack(), from.into(), read)
+            }
+        };
+        match done {
             Ok(()) => {}
             Err(Error::Cancelled) => return Err(Error::Cancelled),
             // Each blob is asked for alone then, and it is said what is wrong.

@@ -57,7 +57,7 @@ pub use repair::{
 pub use repository::{KeyEntry, KeyOptions, Repository};
 pub use snapshot::{Snapshot, Summary};
 pub use stats::WriterStats;
-pub use store::{Body, FileKind, LocalStore, Store};
+pub use store::{Body, FileKind, LocalStore, PackPart, Store};
 pub use touched::Touched;
 pub use transfer::{Transfer, Transferred};
 pub use tree_head::NodeHead;

@@ -62,6 +62,17 @@ pub enum Body<'a> {
     },
 }
 
+/// A part of a pack that is to be read.
+#[derive(Debug)]
+pub struct PackPart<'a> {
+    /// The pack.
+    pub name: &'a str,
+    /// Where in it the part begins.
+    pub at: u64,
+    /// Where it is read to, all of this.
+    pub buf: &'a mut [u8],
+}
+
 /// Where the files of a repository lie. Names are content hashes (64 hex digits), save `config`.
 ///
 /// Behavior:
@@ -110,6 +121,18 @@ pub trait Store: Send + Sync {
         let mut bytes = vec![0; usize::try_from(len).map_or(max, |len| len.min(max))];
         self.read_at(kind, name, 0, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// How many reads it is worth to have under way at a time: where the way there and back takes long, some.
+    fn reads_together(&self) -> usize {
+        1
+    }
+
+    /// Reads parts of packs, so many at a time; what came of each, as of [`Store::read_at`].
+    fn read_parts(&self, parts: &mut [PackPart<'_>]) -> Vec<Result<()>> {
+        let read =
+            |part: &mut PackPart<'_>| self.read_at(FileKind::Pack, part.name, part.at, part.buf);
+        parts.iter_mut().map(read).collect()
     }
 
     /// About how many bytes one call of [`Store::read_at`] should ask for: with fewer, the way there and

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use alidade_entity::Cancel;
 use alidade_model::Traffic;
-use alidade_repository::{Body, Error, FileKind, Result, Store};
+use alidade_repository::{Body, Error, FileKind, PackPart, Result, Store};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{
     Error as ClientError, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
@@ -31,6 +31,8 @@ use crate::traffic::Meter;
 /// What is larger is sent in parts of [`PART`].
 const LARGE: u64 = 64 << 20;
 const PART: usize = 16 << 20;
+/// How many parts of packs are read at a time.
+const READS: usize = 8;
 /// How often a request looks whether the run was told to stop.
 const TICK: Duration = Duration::from_millis(50);
 /// What a request that begins after that may take: locks are removed then.
@@ -193,6 +195,13 @@ impl Remote {
                 Err(_refused) => Ok(None),
             }
         })
+    }
+
+    /// One of some parts that are read at a time.
+    async fn read_part(&self, part: &mut PackPart<'_>) -> Result<()> {
+        let path = self.path(FileKind::Pack, part.name)?;
+        let at = (&path, part.at);
+        read_range(&*self.client, FileKind::Pack, part.name, at, part.buf).await
     }
 
     fn put_parts(
@@ -443,6 +452,21 @@ impl Store for Remote {
         self.wait(read_range(&*self.client, kind, name, (&path, at), buf))?;
         self.nearby.compare(name, at, buf);
         Ok(())
+    }
+
+    fn reads_together(&self) -> usize {
+        READS
+    }
+
+    fn read_parts(&self, parts: &mut [PackPart<'_>]) -> Vec<Result<()>> {
+        let waited = self.wait(async {
+            for part in &*parts {
+                self.pending.settle_one(part.name).await?;
+            }
+            let all = stream::iter(parts.iter_mut().map(|part| self.read_part(part)));
+            Ok(all.buffered(READS).collect().await)
+        });
+        waited.unwrap_or_else(|error| parts.iter().map(|_| Err(error.clone())).collect())
     }
 
     fn read_first(&self, kind: FileKind, name: &str, max: usize) -> Result<Vec<u8>> {

@@ -1,6 +1,6 @@
 use std::io::Read as _;
 
-use alidade_repository::{Body, Error, FileId, FileKind, Store};
+use alidade_repository::{Body, Error, FileId, FileKind, PackPart, Store};
 
 /// The kinds whose names are content hashes.
 const HASHED: [FileKind; 5] =
@@ -25,6 +25,7 @@ pub fn conforms(store: &dyn Store) {
     }
     keeps_one_config(store);
     reads_bodies_of_known_length(store);
+    reads_parts_of_packs_together(store);
 }
 
 fn listed(store: &dyn Store, kind: FileKind) -> Vec<(String, u64)> {
@@ -132,4 +133,37 @@ fn reads_bodies_of_known_length(store: &dyn Store) {
     let mut back = vec![0; content.len()];
     store.read_at(FileKind::Pack, &name, 0, &mut back).expect("it is read");
     assert!(back == content, "what is read is what was stored");
+}
+
+fn reads_parts_of_packs_together(store: &dyn Store) {
+    let packs: Vec<Vec<u8>> = (0..3_u8).map(|pack| vec![pack; 100_000]).collect();
+    let names: Vec<String> = packs.iter().map(|pack| name(pack)).collect();
+    for (pack, name) in packs.iter().zip(&names) {
+        store.put(FileKind::Pack, name, Body::Bytes(pack)).expect("a pack is stored");
+    }
+    // More than are under way at a time, and not waited for before.
+    let wanted: Vec<(usize, u64)> = (0..30).map(|part| (part % 3, part as u64 * 1000)).collect();
+    let mut bufs = vec![[9; 500]; wanted.len()];
+    let mut parts: Vec<PackPart<'_>> = wanted
+        .iter()
+        .zip(&mut bufs)
+        .map(|((pack, at), buf)| PackPart { name: &names[*pack], at: *at, buf })
+        .collect();
+    let read = store.read_parts(&mut parts);
+    assert_eq!(read.len(), wanted.len(), "each part is answered");
+    for (((pack, _), buf), read) in wanted.iter().zip(&bufs).zip(read) {
+        read.expect("a part is read");
+        assert!(buf.iter().all(|byte| usize::from(*byte) == *pack), "to where it belongs");
+    }
+    let (absent, mut bufs) = (name(b"absent"), [[0; 2]; 3]);
+    let [first, second, third] = &mut bufs;
+    let read = store.read_parts(&mut [
+        PackPart { name: &names[0], at: 99_999, buf: first },
+        PackPart { name: &absent, at: 0, buf: second },
+        PackPart { name: &names[1], at: 99_998, buf: third },
+    ]);
+    assert!(matches!(read[0], Err(Error::Damaged { .. })), "a part past the end: {read:?}");
+    is_not_found("a part of an absent pack", &read[1]);
+    assert!(read[2].is_ok() && bufs[2] == [1; 2], "what fails does not stand in the way: {read:?}");
+    assert_eq!(store.read_parts(&mut []).len(), 0);
 }
