@@ -59,12 +59,14 @@ impl Wire {
 
 impl HttpConnector for Wire {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let inner = if self.is_plain {
-            // The client would refuse what somebody has asked for by name.
-            ReqwestConnector::default().connect(&options.clone().with_allow_http(true))
-        } else {
-            ReqwestConnector::default().connect(options)
-        }?;
+        let connector = ReqwestConnector::default();
+        // The client would refuse what somebody has asked for by name.
+        let options =
+            if self.is_plain { options.clone().with_allow_http(true) } else { options.clone() };
+        let inner = connector.connect(&options).or_else(|error| {
+            // A container may have no certificates at all: those that are named are trusted, and no TLS needs none.
+            connector.connect(&options.with_no_system_certificates(true)).map_err(|_same| error)
+        })?;
         let Self { meter, patience, near, .. } = self.clone();
         let cx = Cx::system(Cancel::default());
         Ok(HttpClient::new(Patient { inner, meter, patience, near, cx }))

@@ -179,6 +179,21 @@ fn requests_are_counted_are_few_and_carry_checksums() {
     }
 }
 
+/// As in a small container.
+#[test]
+fn a_machine_without_certificates_needs_none_for_what_speaks_no_tls() {
+    let bucket = Bucket::new(Brand::Versity);
+    let bare = |place: &str| {
+        let mut command = bucket.command(&["-r", place, "snapshots", "--retry-store", "2s"]);
+        command.env("SSL_CERT_FILE", "/no/such/file").env("SSL_CERT_DIR", "/no/such/directory");
+        World::of(command.output().unwrap())
+    };
+    let run = bare(&bucket.place());
+    assert_eq!(run.code, Some(0), "{run}");
+    let run = bare("s3:https://127.0.0.1:1/bucket/one");
+    assert_eq!(run.code, Some(14), "{run}");
+}
+
 #[test]
 fn a_large_pack_goes_in_parts() {
     let (bucket, proxy) = Bucket::proxied(Brand::Minio);
