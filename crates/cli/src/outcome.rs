@@ -36,7 +36,10 @@ impl App {
         };
         let hint = match outcome.verb {
             Verb::Check => {
-                "change nothing in it; protect everything again into a new repository".to_owned()
+                let repair = self.command(&[b"repair", b"index", b"--plan"]);
+                format!(
+                    "keep a copy of it where there is room, then see what can be saved: `{repair}`"
+                )
             }
             Verb::Protect | Verb::Restore => self.check_hint(),
         };
