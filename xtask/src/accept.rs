@@ -10,6 +10,7 @@ mod mending;
 mod neighbours;
 mod ours;
 mod shapes;
+mod stores;
 
 use std::path::Path;
 use std::time::Duration;
@@ -51,6 +52,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     neighbours::rows(&mut bench)?;
     faults::rows(&mut bench)?;
     mending::rows(&mut bench)?;
+    stores::rows(&mut bench)?;
     let rows = bench.finish();
     if arguments.output == "json" {
         println!("{}", serde_json::to_string_pretty(&rows)?);
@@ -67,12 +69,12 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
 
 fn print_table(rows: &[Row]) {
     println!(
-        "{:4} {:14} {:34} {:9} {:>4} {:12} what came out",
+        "{:4} {:14} {:34} {:15} {:>4} {:12} what came out",
         "", "reader", "verb", "data", "exit", "digest"
     );
     for row in rows {
         println!(
-            "{:4} {:14} {:34} {:9} {:>4} {:12} {}",
+            "{:4} {:14} {:34} {:15} {:>4} {:12} {}",
             if row.ok { "ok" } else { "FAIL" },
             row.reader,
             row.verb,
@@ -81,7 +83,7 @@ fn print_table(rows: &[Row]) {
             &row.digest[..row.digest.len().min(12)],
             row.came_out
         );
-        println!("{:79} $ {}", "", row.command);
+        println!("{:85} $ {}", "", row.command);
     }
 }
 

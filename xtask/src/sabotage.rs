@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 /// Every way to break it, as `alidade_model::Sabotage` names them, and which tests are asked first.
-const WAYS: [(&str, &str); 16] = [
+const WAYS: [(&str, &str); 18] = [
     ("drop-last-chunk", "engine"),
     ("flip-stored-byte", "engine"),
     ("skip-file", "engine"),
@@ -28,15 +28,18 @@ const WAYS: [(&str, &str); 16] = [
     ("take-partial-for-whole", "it"),
     ("hide-repair", "damage"),
     ("record-damaged-pack", "it"),
+    ("take-half-for-whole", "nothing_is_overwritten"),
+    ("lose-failed-upload", "nothing_is_overwritten"),
 ];
 
 /// The tests that are asked, in this order: package, test target, and what the names of those begin with that
 /// are run of it; all without one.
-const WITNESSES: [(&str, &str, &[&str]); 4] = [
+const WITNESSES: [(&str, &str, &[&str]); 5] = [
     ("alidade", "engine", &[]),
     ("alidade-repository", "write_read", &[]),
     ("alidade", "it", &["disk::", "stream::", "parts::", "partial::a_partial_snapshot"]),
     ("alidade", "damage", &["repair::a_disk", "repair::a_snapshot"]),
+    ("alidade-stores", "nothing_is_overwritten", &[]),
 ];
 
 #[derive(clap::Args)]

@@ -38,11 +38,15 @@ pub enum Sabotage {
     HideRepair,
     /// A pack in which something is wrong counts as read.
     RecordDamagedPack,
+    /// A file that a store has half of counts as stored.
+    TakeHalfForWhole,
+    /// An upload that failed counts as done.
+    LoseFailedUpload,
 }
 
 impl Sabotage {
     /// Every way.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::DropLastChunk,
         Self::FlipStoredByte,
         Self::SkipFile,
@@ -59,6 +63,8 @@ impl Sabotage {
         Self::TakePartialForWhole,
         Self::HideRepair,
         Self::RecordDamagedPack,
+        Self::TakeHalfForWhole,
+        Self::LoseFailedUpload,
     ];
 
     /// Its name, as the environment variable `ALIDADE_SABOTAGE` gives it.
@@ -81,6 +87,8 @@ impl Sabotage {
             Self::TakePartialForWhole => "take-partial-for-whole",
             Self::HideRepair => "hide-repair",
             Self::RecordDamagedPack => "record-damaged-pack",
+            Self::TakeHalfForWhole => "take-half-for-whole",
+            Self::LoseFailedUpload => "lose-failed-upload",
         }
     }
 

@@ -21,6 +21,13 @@ fn half_of_it_is_not_it(store: &dyn Store, place: &str, directory: &Path) {
     let again = store.put(FileKind::Lock, NAME, Body::Bytes(b"one"));
     assert!(matches!(again, Err(Error::Damaged { .. })), "{place}: {again:?}");
     store.remove(FileKind::Lock, NAME).unwrap();
+    // Of a pack it is told when it must be there, and from then on.
+    fs::write(directory.join("data").join(&NAME[..2]).join(NAME), b"on").unwrap();
+    store.put(FileKind::Pack, NAME, Body::Bytes(b"one")).unwrap();
+    for _ in 0..2 {
+        let there = store.flush(FileKind::Pack);
+        assert!(matches!(there, Err(Error::Damaged { .. })), "{place}: {there:?}");
+    }
 }
 
 fn keeps(place: &str, sftp_command: Option<String>, directory: &Path) {

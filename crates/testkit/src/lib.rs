@@ -4,7 +4,8 @@
 //! Start at [`TestCx`] for time and chance, at [`plug`] for Protected Entities, at [`store`] for
 //! stores that fail, at [`Lab`] for a whole engine on one of them, at [`tree`] for file trees, at
 //! [`peer`] for other programs, at [`server`] and [`emulator`] for stores over a network, at [`proxy`] for
-//! networks that fail, at [`key_giver`] for who gives keys for a while.
+//! networks that fail, at [`key_giver`] for who gives keys for a while. The program `servers` starts one of the stores
+//! for programs that are no tests.
 
 mod cx;
 mod peer;

@@ -1,5 +1,6 @@
 //! The scratch directory and the binaries that rows are run with.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -18,8 +19,12 @@ pub(crate) struct Bench {
     restic: PathBuf,
     restic_debian: PathBuf,
     only: Option<String>,
+    variables: Variables,
     rows: Vec<Row>,
 }
+
+/// What is set in the environment of commands.
+pub(crate) type Variables = BTreeMap<String, String>;
 
 /// Which program a row runs.
 #[derive(Clone, Copy)]
@@ -58,26 +63,18 @@ impl Bench {
             );
         }
         eprintln!("building alidade");
-        let build = Command::new("cargo")
-            .args(["build", "--locked", "--quiet", "--package", "alidade"])
-            .current_dir(root)
-            .status()
-            .context("start cargo")?;
-        if !build.success() {
-            bail!("alidade does not build");
-        }
+        let alidade = built(root, "alidade", "alidade")?;
         let mut peers = peers::paths(root, &["restic".to_owned(), "restic-debian".to_owned()])?;
         let restic_debian = peers.pop().context("find restic 0.14")?;
         let restic = peers.pop().context("find restic 0.18.1")?;
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
         let bench = Self {
             dir: tempfile::Builder::new().prefix("alidade-accept").tempdir_in("/var/tmp")?,
             root: root.to_owned(),
-            alidade: target.join("debug/alidade"),
+            alidade,
             restic,
             restic_debian,
             only,
+            variables: Variables::new(),
             rows: Vec::new(),
         };
         fs::write(bench.path("password"), "secret\n").context("write the password file")?;
@@ -90,6 +87,22 @@ impl Bench {
     /// The program under test.
     pub(crate) fn alidade(&self) -> &Path {
         &self.alidade
+    }
+
+    /// Another program of the workspace, built now.
+    pub(crate) fn built(&self, package: &str, program: &str) -> Result<PathBuf> {
+        built(&self.root, package, program)
+    }
+
+    /// Another program that is pinned.
+    pub(crate) fn peer(&self, name: &str) -> Result<PathBuf> {
+        let mut paths = peers::paths(&self.root, &[name.to_owned()])?;
+        paths.pop().with_context(|| format!("find {name}"))
+    }
+
+    /// Sets these variables for every command from now on, and no others.
+    pub(crate) fn set(&mut self, variables: Variables) {
+        self.variables = variables;
     }
 
     /// A path in the scratch directory.
@@ -133,6 +146,7 @@ impl Bench {
         command.arg(super::PATIENCE.as_secs().to_string()).arg(program).args(arguments);
         command.env_clear().env("HOME", self.path("home")).env("ALIDADE_HOST", "accept");
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.envs(&self.variables);
         command.output().with_context(|| format!("start {}", program.display()))
     }
 
@@ -185,6 +199,20 @@ impl Bench {
     pub(crate) fn finish(self) -> Vec<Row> {
         self.rows
     }
+}
+
+fn built(root: &Path, package: &str, program: &str) -> Result<PathBuf> {
+    let build = Command::new("cargo")
+        .args(["build", "--locked", "--quiet", "--package", package, "--bin", program])
+        .current_dir(root)
+        .status()
+        .context("start cargo")?;
+    if !build.success() {
+        bail!("{program} does not build");
+    }
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    Ok(target.join("debug").join(program))
 }
 
 fn is_root() -> Result<bool> {

@@ -41,7 +41,7 @@ pub(crate) fn refused(
     })
 }
 
-fn complains(output: &Output) -> Result<()> {
+pub(crate) fn complains(output: &Output) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(said.lines().any(|line| line.starts_with("error: ")), "no line begins with `error:`");
     ensure!(said.lines().any(|line| line.starts_with("hint: ")), "no line begins with `hint:`");
