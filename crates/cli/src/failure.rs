@@ -56,17 +56,33 @@ impl Failure {
     }
 }
 
-/// An error and all its causes, joined by `: `.
+/// An error and all its causes, joined by `: `. A cause is said once: errors of other programs' making say in
+/// their own message what caused them, and have it as a cause besides.
 #[must_use]
 pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let said = cause.to_string();
+        if !is_said(&text, &said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
         next = cause.source();
     }
     text
+}
+
+/// True when a text says that already, in whole words.
+fn is_said(text: &str, cause: &str) -> bool {
+    let is_word = |end: Option<char>| end.is_some_and(char::is_alphanumeric);
+    // Where the cause itself ends in no letter, anything may be next to it.
+    let joins = |inner: Option<char>, outer: Option<char>| is_word(inner) && is_word(outer);
+    text.match_indices(cause).any(|(at, found)| {
+        let (before, after) = (&text[..at], &text[at + found.len()..]);
+        !joins(found.chars().next(), before.chars().next_back())
+            && !joins(found.chars().next_back(), after.chars().next())
+    })
 }
 
 #[cfg(test)]
@@ -86,5 +102,43 @@ mod tests {
             std::io::Error::from(std::io::ErrorKind::NotFound),
         );
         assert_eq!(Failure::of(Code::NotFound, &error).message, "open file /a: entity not found");
+    }
+
+    /// An error that says what it is told to say.
+    #[derive(Debug)]
+    struct Saying(&'static str, Option<Box<Saying>>);
+
+    impl std::fmt::Display for Saying {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl StdError for Saying {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            self.1.as_deref().map(|cause| cause as _)
+        }
+    }
+
+    fn said(texts: &[&'static str]) -> String {
+        let below = |below, text: &&'static str| Some(Box::new(Saying(*text, below)));
+        chain(&*texts.iter().rev().fold(None, below).unwrap())
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        for (texts, told) in [
+            (&["store: no room", "no room"][..], "store: no room"),
+            (&["no room", "no room", "no room"], "no room"),
+            // What lies below a cause that was said is told all the same.
+            (&["store: no room", "no room", "disk full"], "store: no room: disk full"),
+            (&["store", "pack (no room)", "no room"], "store: pack (no room)"),
+            // Half a word says nothing.
+            (&["open notes", "no"], "open notes: no"),
+            (&["open file", "open file /a"], "open file: open file /a"),
+            (&["store", ""], "store"),
+        ] {
+            assert_eq!(said(texts), told);
+        }
     }
 }

@@ -56,6 +56,15 @@ fn a_path_that_is_not_there_is_13_and_makes_no_repository() {
     world.check("unknown_run", &world.run(&["runs", "nothing"]));
 }
 
+/// Three errors, one below the other, each of which says all that is below it.
+#[test]
+fn a_cause_is_said_once() {
+    let world = World::new();
+    let mut command = world.command(&["-r", "gs:bucket:/a", "snapshots"]);
+    command.env("ALIDADE_PASSWORD", "x").env("GOOGLE_APPLICATION_CREDENTIALS", "/no/such/file");
+    world.check("store_not_set_up", &World::of(command.output().unwrap()));
+}
+
 #[test]
 fn a_target_that_is_not_empty_is_21_and_stays_as_it_is() {
     let world = World::protected();
