@@ -40,7 +40,7 @@ pub struct EngineParts {
     /// A private directory for temporary files; only sealed bytes lie there.
     pub scratch: PathBuf,
     /// The directory where what can be found again is kept from run to run, if anything is: the local
-    /// form of the index. Only sealed bytes lie there, and it may be emptied at any time.
+    /// form of the index, and snapshot files of stores that are far. Only sealed bytes lie there, and it may be emptied at any time.
     pub cache: Option<PathBuf>,
     /// What of this program's own lies on this machine: left out of every copy.
     pub own: Vec<Rule>,

@@ -125,7 +125,11 @@ impl Engine {
     /// Records a finished backup in the catalog: its snapshot and its run.
     pub(crate) fn record_protect(&self, outcome: &Outcome, plan: &ProtectPlan) -> Result<()> {
         if let Some(file) = outcome.snapshot_file.as_ref().and_then(|file| file.parse().ok()) {
-            let snapshot = self.parts.repository.snapshot(&file)?;
+            let repository = &self.parts.repository;
+            let snapshot = match &self.parts.cache {
+                Some(cache) => repository.snapshot_cached(&file, cache),
+                None => repository.snapshot(&file),
+            }?;
             let stored = StoredSnapshot::read(file, snapshot)?;
             let skipped = outcome.entity.snapshot.as_ref() != Some(&plan.snapshot);
             if !skipped {

@@ -38,13 +38,19 @@ pub struct Wanted {
 }
 
 impl Engine {
-    /// Reads every snapshot file. Requests: one listing and one read a snapshot; memory: about 1 KiB each.
+    /// Reads every snapshot file. Requests: one listing, and one read a snapshot that is not in the cache; memory:
+    /// about 1 KiB each.
     ///
     /// # Errors
     /// When the repository cannot be listed; a file that does not read is listed as damaged instead.
     pub fn snapshots(&self) -> Result<Listing> {
         let mut listing = Listing::default();
-        for (file, read) in self.parts.repository.snapshots(self.cx())? {
+        let repository = &self.parts.repository;
+        let all = match &self.parts.cache {
+            Some(cache) => repository.snapshots_cached(self.cx(), cache),
+            None => repository.snapshots(self.cx()),
+        };
+        for (file, read) in all? {
             let stored = match read {
                 Ok(snapshot) => StoredSnapshot::read(file, snapshot).map_err(|e| e.to_string()),
                 Err(error) => Err(error.to_string()),

@@ -16,7 +16,7 @@ pub(crate) struct Files {
 /// A sealed file that is not stored yet.
 pub(crate) struct SealedFile {
     pub(crate) id: FileId,
-    bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Files {
@@ -34,11 +34,24 @@ impl Files {
 
     /// The plain content of a file, at most `max` bytes of it.
     pub(crate) fn read(&self, kind: FileKind, id: &FileId, max: usize) -> Result<Vec<u8>> {
-        let name = id.to_string();
-        // What does not compress is stored a little larger than it is.
-        let sealed = read_named(&*self.store, kind, &name, max + max / 128 + OVERHEAD + 64)?;
-        envelope::decode_unpacked(&self.key, &sealed, max)
-            .map_err(|error| error.of(format!("{kind} {name}")))
+        self.open(kind, id, &self.sealed(kind, id, max)?, max)
+    }
+
+    /// A file as it is stored, with at most `max` bytes of plain content.
+    pub(crate) fn sealed(&self, kind: FileKind, id: &FileId, max: usize) -> Result<Vec<u8>> {
+        read_named(&*self.store, kind, &id.to_string(), sealed_len(max))
+    }
+
+    /// The plain content of what is stored as that file.
+    pub(crate) fn open(
+        &self,
+        kind: FileKind,
+        id: &FileId,
+        sealed: &[u8],
+        max: usize,
+    ) -> Result<Vec<u8>> {
+        envelope::decode_unpacked(&self.key, sealed, max)
+            .map_err(|error| error.of(format!("{kind} {id}")))
     }
 
     /// Seals `json`, compressed where the version of the repository knows that.
@@ -66,6 +79,12 @@ impl Files {
     pub(crate) fn list(&self, kind: FileKind) -> Result<Vec<(FileId, u64)>> {
         list(&*self.store, kind)
     }
+}
+
+/// How long a file with that much plain content is at most: what does not compress is stored a little
+/// larger than it is.
+pub(crate) const fn sealed_len(max: usize) -> usize {
+    max + max / 128 + OVERHEAD + 64
 }
 
 /// All files of a kind with their lengths, ascending by name.

@@ -14,6 +14,7 @@ use crate::crypto::{IV_LEN, OVERHEAD};
 use crate::index::{Found, SharedIndex, Table};
 use crate::index_file::{self, PackInIndex};
 use crate::local_index::{Draft, LocalIndex};
+use crate::local_snapshots::LocalSnapshots;
 use crate::pack_header::HeaderEntry;
 use crate::sealed::{Expected, PackRange, PlainReader};
 use crate::tree_codec::{Order, TreeDecoder};
@@ -47,6 +48,8 @@ pub struct Indexed {
     texts_held: Arc<AtomicUsize>,
     /// Takes down the index files that are written, where there is a local form of the index.
     draft: Option<Mutex<Draft>>,
+    /// Where snapshot files that are written are kept, if they are.
+    pub(crate) snapshots: Option<LocalSnapshots>,
 }
 
 /// What opening a blob needs, kept from blob to blob.
@@ -116,7 +119,8 @@ impl Indexed {
         })?;
         renewal.finish(cx);
         let draft = Some(Mutex::new(local.draft()));
-        Ok(Arc::new(Self { draft, ..Self::of(repository, table) }))
+        let snapshots = LocalSnapshots::of(cache, &repository);
+        Ok(Arc::new(Self { draft, snapshots, ..Self::of(repository, table) }))
     }
 
     /// With no index file read: it knows no blob. For writing a few blobs that nobody has written before;
@@ -126,7 +130,8 @@ impl Indexed {
     pub fn unread(repository: Arc<Repository>, cache: Option<&Path>) -> Arc<Self> {
         let local = cache.and_then(|cache| LocalIndex::of(cache, &repository));
         let draft = local.map(|local| Mutex::new(local.draft()));
-        Arc::new(Self { draft, ..Self::of(repository, Table::default()) })
+        let snapshots = cache.and_then(|cache| LocalSnapshots::of(cache, &repository));
+        Arc::new(Self { draft, snapshots, ..Self::of(repository, Table::default()) })
     }
 
     /// Reads all index files; tells `each` about every pack that one of them names, and about every
@@ -197,7 +202,7 @@ impl Indexed {
         let gear = Gear::of_polynomial(repository.polynomial().bits());
         let index = SharedIndex::new(table);
         let (benches, texts_held) = (Pool::default(), Arc::default());
-        Self { repository, gear, index, benches, texts_held, draft: None }
+        Self { repository, gear, index, benches, texts_held, draft: None, snapshots: None }
     }
 
     /// An index file that says this was stored: the local form takes it down.

@@ -20,6 +20,7 @@ mod id;
 mod index;
 mod indexed;
 mod local_index;
+mod local_snapshots;
 mod lock;
 mod node;
 mod packer;

@@ -3,6 +3,7 @@
 mod keys;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use alidade_entity::Cx;
@@ -10,6 +11,7 @@ use alidade_entity::Cx;
 use crate::config::Config;
 use crate::crypto::{self, MasterKey};
 use crate::files::{self, Files};
+use crate::local_snapshots::LocalSnapshots;
 use crate::polynomial::Polynomial;
 use crate::snapshot::Snapshot;
 use crate::{
@@ -152,12 +154,25 @@ impl Repository {
         each: &mut dyn FnMut(FileId, Result<Snapshot>) -> Result<()>,
     ) -> Result<()> {
         let files = self.files.list(FileKind::Snapshot)?;
+        self.each_of(cx, &files, None, each)
+    }
+
+    /// As [`Self::each_snapshot`] for those files, with the help of what is kept of them.
+    fn each_of(
+        &self,
+        cx: &Cx,
+        files: &[(FileId, u64)],
+        kept: Option<&LocalSnapshots>,
+        each: &mut dyn FnMut(FileId, Result<Snapshot>) -> Result<()>,
+    ) -> Result<()> {
         let readers = READERS.min(files.len());
         std::thread::scope(|scope| {
             let read = |first| {
                 let (sender, came) = crossbeam_channel::bounded(1);
                 let mut mine = files.iter().skip(first).step_by(readers);
-                scope.spawn(move || mine.all(|(id, _)| sender.send(self.snapshot(id)).is_ok()));
+                scope.spawn(move || {
+                    mine.all(|(id, _)| sender.send(self.read_snapshot(id, kept)).is_ok())
+                });
                 came
             };
             let came: Vec<_> = (0..readers).map(read).collect();
@@ -189,13 +204,68 @@ impl Repository {
         Ok(all)
     }
 
+    /// As [`Self::snapshots`], with the help of the directory `cache` where the store is far: a file that
+    /// was read or written with it before is not read again. What is kept of files that are gone is
+    /// removed.
+    ///
+    /// What is kept is as it is stored, and compared with its name; whatever is wrong with it, and when nothing can be
+    /// kept, is no error. It may be deleted at any time. A snapshot file that was damaged after it was kept
+    /// is not noticed; [`Repository::check`] keeps nothing and reads them all.
+    ///
+    /// # Errors
+    /// As [`Self::snapshots`].
+    pub fn snapshots_cached(
+        &self,
+        cx: &Cx,
+        cache: &Path,
+    ) -> Result<Vec<(FileId, Result<Snapshot>)>> {
+        let Some(kept) = LocalSnapshots::of(cache, self) else { return self.snapshots(cx) };
+        let mut gone = kept.names();
+        let files = self.files.list(FileKind::Snapshot)?;
+        for (id, _) in &files {
+            gone.remove(id);
+        }
+        gone.iter().for_each(|id| kept.remove(id));
+        let mut all = Vec::with_capacity(files.len());
+        self.each_of(cx, &files, Some(&kept), &mut |id, snapshot| {
+            all.push((id, snapshot));
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
     /// One snapshot.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Damaged`], [`Error::Store`].
     pub fn snapshot(&self, id: &FileId) -> Result<Snapshot> {
-        let json = self.files.read(FileKind::Snapshot, id, snapshot::MAX_LEN)?;
-        Snapshot::decode(&json).map_err(|error| error.of(format!("snapshot {id}")))
+        self.read_snapshot(id, None)
+    }
+
+    /// As [`Self::snapshot`], with the help of the directory `cache`, as of [`Self::snapshots_cached`]. Whether
+    /// the file is still there is not asked when it is kept.
+    ///
+    /// # Errors
+    /// As [`Self::snapshot`].
+    pub fn snapshot_cached(&self, id: &FileId, cache: &Path) -> Result<Snapshot> {
+        self.read_snapshot(id, LocalSnapshots::of(cache, self).as_ref())
+    }
+
+    fn read_snapshot(&self, id: &FileId, kept: Option<&LocalSnapshots>) -> Result<Snapshot> {
+        const MAX: usize = snapshot::MAX_LEN;
+        let open = |sealed: &[u8]| {
+            let json = self.files.open(FileKind::Snapshot, id, sealed, MAX)?;
+            Snapshot::decode(&json).map_err(|error| error.of(format!("snapshot {id}")))
+        };
+        if let Some(sealed) = kept.and_then(|kept| kept.read(id, files::sealed_len(MAX))) {
+            return open(&sealed);
+        }
+        let sealed = self.files.sealed(FileKind::Snapshot, id, MAX)?;
+        let snapshot = open(&sealed)?;
+        if let Some(kept) = kept {
+            kept.keep(id, &sealed);
+        }
+        Ok(snapshot)
     }
 
     /// The one snapshot whose id begins with `prefix`, in lower-case hex.

@@ -123,6 +123,12 @@ pub trait Store: Send + Sync {
         Ok(bytes)
     }
 
+    /// Whether the way there and back takes so long that small files which never change are worth keeping on
+    /// this machine. Not unless the store knows better.
+    fn is_far(&self) -> bool {
+        false
+    }
+
     /// How many reads it is worth to have under way at a time: where the way there and back takes long, some.
     fn reads_together(&self) -> usize {
         1

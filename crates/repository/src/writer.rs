@@ -262,9 +262,13 @@ impl Writer {
 
     fn write_snapshot(&self, cx: &Cx, snapshot: &Snapshot) -> Result<FileId> {
         let repository = self.indexed.repository();
-        let id = repository.files().write(cx, FileKind::Snapshot, &snapshot.encode())?;
+        let file = repository.files().seal(cx, &snapshot.encode())?;
+        repository.files().put(FileKind::Snapshot, &file)?;
         repository.store().flush(FileKind::Snapshot)?;
-        Ok(id)
+        if let Some(kept) = &self.indexed.snapshots {
+            kept.keep(&file.id, &file.bytes);
+        }
+        Ok(file.id)
     }
 
     /// Stores everything and no snapshot: a later run finds the data known. No other thread may be

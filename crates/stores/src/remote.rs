@@ -460,6 +460,10 @@ impl Store for Remote {
         Ok(())
     }
 
+    fn is_far(&self) -> bool {
+        true
+    }
+
     fn reads_together(&self) -> usize {
         READS
     }

@@ -12,6 +12,7 @@ mod cloud;
 mod copy;
 mod disk;
 mod doctor;
+mod far;
 mod json;
 mod network;
 mod partial;
