@@ -7,6 +7,8 @@
 //!
 //! Start at [`Location`], then [`open`].
 
+#[cfg(any(feature = "rest", feature = "sftp"))]
+mod answer;
 mod azure;
 mod bucket;
 mod container;

@@ -24,13 +24,13 @@ use object_store::client::{
 };
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
-    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult, Result, UploadPart,
+    CopyOptions, Error, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use serde::Deserialize;
 use url::Url;
 
+use crate::answer::{got, meta, stored};
 use crate::bucket;
 use crate::login::Login;
 use crate::open::OpenError;
@@ -125,7 +125,7 @@ impl Rest {
         let ask = Ask { body: Some(payload), ..Ask::new("put", Method::POST, &*below) };
         let status = self.send(ask).await?.status();
         if status.is_success() {
-            return Ok(PutResult { e_tag: None, version: None, extensions: Default::default() });
+            return Ok(stored());
         }
         if status == StatusCode::FORBIDDEN {
             let there = self.send(Ask::new("head", Method::HEAD, &*below)).await?.status();
@@ -243,14 +243,7 @@ impl ObjectStore for Rest {
             Some(range) if !is_part => part(&bytes, &range),
             _ => bytes,
         };
-        let range = start..start + bytes.len() as u64;
-        Ok(GetResult {
-            payload: GetResultPayload::Stream(stream::once(ready(Ok(bytes))).boxed()),
-            meta: meta(location.clone(), size),
-            range,
-            attributes: Default::default(),
-            extensions: Default::default(),
-        })
+        Ok(got(location, size, (bytes, start)))
     }
 
     fn delete_stream(
@@ -351,10 +344,6 @@ fn placed(kind: &str, file: &Listed) -> Option<ObjectMeta> {
         _ => format!("{kind}/{name}"),
     };
     Some(meta(Path::from(path), file.size))
-}
-
-fn meta(location: Path, size: u64) -> ObjectMeta {
-    ObjectMeta { location, size, last_modified: Default::default(), e_tag: None, version: None }
 }
 
 /// How long the whole file is, in the head of an answer.

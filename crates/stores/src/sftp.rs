@@ -10,7 +10,6 @@ mod packet;
 mod session;
 
 use std::fmt;
-use std::future::ready;
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,14 +20,14 @@ use futures_util::stream::{self, BoxStream, FuturesUnordered};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
-    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult, Result, UploadPart,
+    CopyOptions, Error, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 
 use self::line::Line;
 use self::packet::{Ask, Attributes, HARD_LINK, Reply, SYNC};
 use self::session::{Failed, Session, Way, refused};
+use crate::answer::{got, meta, stored};
 use crate::location::SftpServer;
 use crate::refusal::Refusal;
 use crate::settings::Settings;
@@ -161,14 +160,7 @@ impl ObjectStore for Sftp {
             let end = start + bytes.len() as u64;
             (bytes, end, start)
         };
-        let range = start..start + bytes.len() as u64;
-        Ok(GetResult {
-            payload: GetResultPayload::Stream(stream::once(ready(Ok(bytes))).boxed()),
-            meta: meta(location.clone(), size),
-            range,
-            attributes: Default::default(),
-            extensions: Default::default(),
-        })
+        Ok(got(location, size, (bytes, start)))
     }
 
     fn delete_stream(
@@ -547,14 +539,6 @@ fn is_directory(attributes: Attributes) -> bool {
 
 fn is_absent(failed: &Failed) -> bool {
     matches!(failed, Failed::Status { code: packet::NO_SUCH_FILE, .. })
-}
-
-fn meta(location: Path, size: u64) -> ObjectMeta {
-    ObjectMeta { location, size, last_modified: Default::default(), e_tag: None, version: None }
-}
-
-fn stored() -> PutResult {
-    PutResult { e_tag: None, version: None, extensions: Default::default() }
 }
 
 /// A failure in the words of the layer above.
