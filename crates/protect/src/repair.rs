@@ -77,9 +77,7 @@ impl Engine {
             &mut |finding: Finding| {
                 let is_it =
                     matches!(finding.class, FindingClass::PackContent | FindingClass::PackSize);
-                let id = finding.what.strip_prefix("pack ");
-                let id: Option<FileId> = id.and_then(|id| id.parse().ok());
-                packs.extend(id.filter(|_| is_it));
+                packs.extend(finding.pack.filter(|_| is_it));
             },
         )?;
         if let Some(lock) = lock {

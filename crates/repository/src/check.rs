@@ -111,6 +111,20 @@ pub struct Finding {
     pub what: String,
     /// What is wrong with it.
     pub why: String,
+    /// The pack, where one is concerned.
+    pub pack: Option<FileId>,
+}
+
+impl Finding {
+    /// A finding about anything but a pack.
+    fn new(class: FindingClass, what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { class, what: what.into(), why: why.into(), pack: None }
+    }
+
+    /// A finding about a pack.
+    fn of_pack(class: FindingClass, pack: FileId, why: impl Into<String>) -> Self {
+        Self { pack: Some(pack), ..Self::new(class, format!("pack {pack}"), why) }
+    }
 }
 
 impl fmt::Display for Finding {
@@ -222,10 +236,6 @@ struct PackFacts {
 }
 
 impl Check<'_> {
-    fn find(&mut self, class: FindingClass, what: impl Into<String>, why: impl Into<String>) {
-        self.tell(Finding { class, what: what.into(), why: why.into() });
-    }
-
     fn tell(&mut self, finding: Finding) {
         match finding.class {
             // What it comes of was counted.
@@ -267,20 +277,18 @@ impl Check<'_> {
                 files += 1;
             }
             match loaded {
-                Ok(pack) if !named.insert(pack.id) => notes.push(Finding {
-                    class: FindingClass::PackNamedTwice,
-                    what: format!("pack {}", pack.id),
-                    why: format!("index {file} names it, and another one before"),
-                }),
+                Ok(pack) if !named.insert(pack.id) => {
+                    let why = format!("index {file} names it, and another one before");
+                    notes.push(Finding::of_pack(FindingClass::PackNamedTwice, pack.id, why));
+                }
                 Ok(_) => {}
                 Err(Error::Damaged { what, why }) => {
-                    notes.push(Finding { class: FindingClass::Index, what, why });
+                    notes.push(Finding::new(FindingClass::Index, what, why));
                 }
-                Err(error) => notes.push(Finding {
-                    class: FindingClass::Index,
-                    what: format!("index {file}"),
-                    why: chain(&error),
-                }),
+                Err(error) => {
+                    let what = format!("index {file}");
+                    notes.push(Finding::new(FindingClass::Index, what, chain(&error)));
+                }
             }
             Ok(())
         })?;
@@ -303,30 +311,33 @@ impl Check<'_> {
             self.cx.check()?;
             *packs += 1;
             *bytes += len;
-            match name.parse().ok().and_then(|id| table.pack_number(&id)) {
+            let id = name.parse().ok();
+            match id.and_then(|id| table.pack_number(&id)) {
                 Some(number) => facts[number as usize].actual = Some(len),
-                None => unused.push(name.to_owned()),
+                None => unused.push((name.to_owned(), id)),
             }
             Ok(())
         })?;
         if read_data {
             self.choose(&table, &mut facts);
         }
-        for name in unused {
-            self.find(FindingClass::UnusedPack, format!("pack {name}"), "no index names it");
+        for (name, pack) in unused {
+            let what = format!("pack {name}");
+            let finding = Finding::new(FindingClass::UnusedPack, what, "no index names it");
+            self.tell(Finding { pack, ..finding });
         }
         for (id, fact) in table.packs().iter().zip(&facts) {
-            let what = format!("pack {id}");
+            let mut find = |class, why: String| self.tell(Finding::of_pack(class, *id, why));
             match fact.actual {
-                None => self.find(FindingClass::MissingPack, &what, "it is not there"),
+                None => find(FindingClass::MissingPack, "it is not there".to_owned()),
                 Some(actual) if actual != fact.expected => {
                     let why = format!("it has {actual} bytes, not {}", fact.expected);
-                    self.find(FindingClass::PackSize, &what, why);
+                    find(FindingClass::PackSize, why);
                 }
                 Some(_) => {}
             }
             if fact.data && fact.trees {
-                self.find(FindingClass::MixedPack, what, "it holds data and trees");
+                find(FindingClass::MixedPack, "it holds data and trees".to_owned());
             }
         }
         for ordinal in 0..u32::try_from(table.len()).unwrap_or(u32::MAX) {
@@ -368,12 +379,12 @@ impl Check<'_> {
             let what = format!("snapshot {snapshot}");
             for path in touched.named {
                 let why = format!("{} cannot be restored whole", path.escape_ascii());
-                self.find(FindingClass::Touched, &what, why);
+                self.tell(Finding::new(FindingClass::Touched, &what, why));
             }
             if touched.count > 0 {
                 let count = touched.count;
                 let why = format!("{count} of its files and directories cannot be restored whole");
-                self.find(FindingClass::Touched, what, why);
+                self.tell(Finding::new(FindingClass::Touched, what, why));
             }
         }
         Ok(())
@@ -442,8 +453,8 @@ impl Check<'_> {
 fn finding(class: FindingClass, what: &str, error: Error) -> Result<Finding> {
     match error {
         Error::Cancelled => Err(Error::Cancelled),
-        Error::Damaged { what, why } => Ok(Finding { class, what, why }),
-        other => Ok(Finding { class, what: what.to_owned(), why: chain(&other) }),
+        Error::Damaged { what, why } => Ok(Finding::new(class, what, why)),
+        other => Ok(Finding::new(class, what, chain(&other))),
     }
 }
 

@@ -187,6 +187,7 @@ fn a_pack_that_no_index_names_is_only_untidy() {
             class: FindingClass::UnusedPack,
             what: format!("pack {stray}"),
             why: "no index names it".to_owned(),
+            pack: Some(stray),
         }]
     );
 }

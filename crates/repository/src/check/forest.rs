@@ -142,8 +142,7 @@ impl Turn<'_, '_> {
         let Told { findings, lost, .. } = told;
         let what = || format!("`{}` in tree {tree}", node.name.escape_ascii());
         let mut bad = |why: &str| {
-            let why = why.to_owned();
-            findings.push(Finding { class: FindingClass::Tree, what: what(), why });
+            findings.push(Finding::new(FindingClass::Tree, what(), why));
         };
         let table = self.forest.indexed.index().read();
         match (&node.kind, &node.content, &node.subtree) {
@@ -185,7 +184,7 @@ impl Turn<'_, '_> {
 
 fn missing(kind: BlobKind, id: &BlobId, needed_by: &str) -> Finding {
     let why = format!("{needed_by} needs it, and no index names it");
-    Finding { class: FindingClass::Reference, what: format!("{} {id}", noun(kind)), why }
+    Finding::new(FindingClass::Reference, format!("{} {id}", noun(kind)), why)
 }
 
 /// A bit for every entry of the index.

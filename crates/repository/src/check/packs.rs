@@ -272,17 +272,12 @@ impl Reading {
     fn into_told(self) -> Told {
         let is_sound = self.whys.is_empty() && self.before.is_empty();
         let sound = (is_sound || Sabotage::RecordDamagedPack.is_on()).then_some(self.pack);
-        let what = format!("pack {}", self.pack);
-        let class = FindingClass::PackContent;
+        let of = |class, why| Finding::of_pack(class, self.pack, why);
         let before = self.before.into_iter().filter(|_| self.whys.is_empty());
         let before: Vec<Finding> = before
-            .map(|why| Finding {
-                class: FindingClass::Unsteady,
-                what: what.clone(),
-                why: format!("only when it was read first: {why}"),
-            })
+            .map(|why| of(FindingClass::Unsteady, format!("only when it was read first: {why}")))
             .collect();
-        let whys = self.whys.into_iter().map(|why| Finding { class, what: what.clone(), why });
+        let whys = self.whys.into_iter().map(|why| of(FindingClass::PackContent, why));
         let findings = whys.chain(before).collect();
         let packs = u64::from(self.len > 0);
         let (lost, blobs, bytes) = (self.lost, self.whole, self.len);
