@@ -170,7 +170,8 @@ impl Drop for KeyGiver {
 }
 
 fn serve(state: &State, mut client: TcpStream) -> io::Result<()> {
-    client.set_read_timeout(Some(Duration::from_secs(5)))?;
+    // A client on a busy machine may take its time; it is the one that loses patience.
+    client.set_read_timeout(Some(Duration::from_secs(30)))?;
     let head = Head::read(&mut client)?;
     let mut body = Vec::new();
     copy(&mut client, &head, head.len(), &mut body)?;

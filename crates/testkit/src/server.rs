@@ -7,6 +7,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use crate::key_giver::Keys;
@@ -20,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(20);
 /// The key of every server; a real one would not stand here.
 const KEY: (&str, &str) = ("testbench", "testbench-secret");
+/// How many sessions are begun before somebody asks for their keys.
+const AHEAD: usize = 3;
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,30 +98,21 @@ impl S3Server {
         KEY
     }
 
-    /// Gives keys of a new session each time, by this server's own token service.
+    /// Gives keys of a new session each time, by this server's own token service. Some are there before they are
+    /// asked for: who asks waits five seconds at most, and a busy machine may take longer for one.
     ///
     /// # Panics
     /// When it gives none, as versitygw does.
     pub fn sessions(&self) -> impl FnMut() -> Keys + Send + 'static {
         let server = format!("http://{}/", self.address);
-        move || {
-            let mut curl = Command::new("curl");
-            curl.args(["--silent", "--show-error", "--aws-sigv4", "aws:amz:us-east-1:sts"]);
-            curl.args(["--user", &format!("{}:{}", KEY.0, KEY.1)]);
-            curl.args(["--data", "Action=AssumeRole&Version=2011-06-15&DurationSeconds=900"]);
-            let said = curl.arg(&server).output().expect("curl starts");
-            let said = String::from_utf8_lossy(&said.stdout).into_owned();
-            let field = |name: &str| {
-                let text = said.split(&format!("<{name}>")).nth(1);
-                let text = text.and_then(|text| text.split("</").next());
-                text.unwrap_or_else(|| panic!("no keys: {said}")).to_owned()
-            };
-            Keys {
-                id: field("AccessKeyId"),
-                key: field("SecretAccessKey"),
-                token: field("SessionToken"),
-            }
-        }
+        let (ahead, keys) = sync_channel(AHEAD);
+        // Until the server has ended, or nobody asks any more.
+        std::thread::spawn(move || {
+            while let Some(keys) = session(&server)
+                && ahead.send(keys).is_ok()
+            {}
+        });
+        move || keys.recv().expect("the server gives keys of sessions")
     }
 
     /// Its bucket on this machine's disk, in a form of its own.
@@ -126,6 +120,25 @@ impl S3Server {
     pub fn data(&self) -> std::path::PathBuf {
         self.directory.path().join("data/bucket")
     }
+}
+
+/// A new session of the server at that address, if it gives any.
+fn session(server: &str) -> Option<Keys> {
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--aws-sigv4", "aws:amz:us-east-1:sts"]);
+    curl.args(["--user", &format!("{}:{}", KEY.0, KEY.1)]);
+    curl.args(["--data", "Action=AssumeRole&Version=2011-06-15&DurationSeconds=900"]);
+    let said = curl.arg(server).output().expect("curl starts");
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let field = |name: &str| {
+        let text = said.split(&format!("<{name}>")).nth(1)?;
+        text.split("</").next().map(str::to_owned)
+    };
+    Some(Keys {
+        id: field("AccessKeyId")?,
+        key: field("SecretAccessKey")?,
+        token: field("SessionToken")?,
+    })
 }
 
 impl Drop for S3Server {
