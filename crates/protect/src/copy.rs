@@ -24,11 +24,32 @@ const WINDOW_VISITS: usize = 4096;
 const WINDOW_BYTES: usize = 4 << 20;
 /// Steps the walk may be ahead of what is announced, of some hundreds of visits each.
 const STEPS: usize = 8;
-/// Small files are carried together, up to so many and so many bytes.
-const BATCH_FILES: usize = 256;
+/// Small files are carried together, up to so many bytes.
 const BATCH_BYTES: u64 = 16 << 20;
 /// Files from this size on are carried in spans by all workers.
 const DIVIDED: u64 = 2 * SPAN;
+
+/// Who carries content, and how much at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hands {
+    /// Threads.
+    workers: usize,
+    /// Small files that are carried together, at most.
+    batch_files: usize,
+}
+
+impl Hands {
+    /// A worker for each core, whose content is near.
+    pub(crate) fn near(workers: usize) -> Self {
+        Self { workers: workers.max(1), batch_files: 256 }
+    }
+
+    /// Where what is carried is waited for: one more works while another waits, and what is small is asked for
+    /// with more of its kind. On two cores that takes a third less time at 20 ms for each answer.
+    pub(crate) fn far(workers: usize) -> Self {
+        Self { workers: workers.max(1) + 1, batch_files: 1024 }
+    }
+}
 
 /// What a copy counted.
 #[derive(Debug, Default)]
@@ -64,14 +85,14 @@ struct Waiting {
     counted: bool,
 }
 
-/// Copies everything `source` visits into `sink`, with `workers` threads for content.
+/// Copies everything `source` visits into `sink`.
 pub(crate) fn copy_tree(
     cx: &Cx,
     source: &mut dyn TreeSource,
     sink: &dyn TreeSink,
-    workers: usize,
+    hands: Hands,
 ) -> Result<Copied> {
-    let workers = workers.max(1);
+    let Hands { workers, batch_files } = hands;
     let stop = AtomicBool::new(false);
     let mut copied = std::thread::scope(|scope| {
         let stop = &stop;
@@ -90,6 +111,7 @@ pub(crate) fn copy_tree(
             path: Vec::new(),
             batch: Vec::new(),
             batch_bytes: 0,
+            batch_files,
             in_flight: 0,
             copied: Copied::default(),
         };
@@ -182,6 +204,7 @@ struct Driver<'a, 'scope> {
     /// Small files that are carried together.
     batch: Vec<FileJob>,
     batch_bytes: u64,
+    batch_files: usize,
     /// Files, and spans of them, that a worker has.
     in_flight: usize,
     copied: Copied,
@@ -318,7 +341,7 @@ impl Driver<'_, '_> {
         }
         self.batch.push(job);
         self.batch_bytes += if is_read { size } else { 0 };
-        if self.batch.len() >= BATCH_FILES || self.batch_bytes >= BATCH_BYTES {
+        if self.batch.len() >= self.batch_files || self.batch_bytes >= BATCH_BYTES {
             self.send_batch()?;
         }
         Ok(())

@@ -15,7 +15,7 @@ use alidade_model::{
 
 use alidade_repository::{Indexed, Lock};
 
-use crate::copy::copy_tree;
+use crate::copy::{Hands, copy_tree};
 use crate::copy_disk::{compare_disk, copy_disk};
 use crate::copy_stream::copy_stream;
 use crate::filter::Filter;
@@ -162,6 +162,9 @@ impl Engine {
         };
         let kind = self.parts.registry.get(&planned.from.entity.type_name)?;
         let (lacking, unsaid) = lacks(cx, &indexed, &planned.from, &selection(&planned.options))?;
+        let is_far = indexed.repository().store().is_far();
+        let workers = self.parts.workers;
+        let hands = if is_far { Hands::far(workers) } else { Hands::near(workers) };
         let stored = StoredEntity::new(planned.from.clone(), indexed)
             .with_sparse_zeros(planned.options.sparse_zeros);
         lock.as_ref().map_or(Ok(()), |lock| lock.check(cx))?;
@@ -170,7 +173,9 @@ impl Engine {
         let how = ReadOptions { selection: selection(options), ..ReadOptions::default() };
         let Reading { source, lease, .. } = stored.read(cx, &ContentName::data(), &how).await?;
         let restored = match (source, sink) {
-            (Source::Tree(source), Sink::Tree(sink)) => self.restore_tree(source, lease, &*sink)?,
+            (Source::Tree(source), Sink::Tree(sink)) => {
+                self.restore_tree((source, lease), &*sink, hands)?
+            }
             (Source::Disk(source), Sink::Disk(sink)) => {
                 self.restore_disk(&stored, (&*source, lease), &*sink, options)?
             }
@@ -227,11 +232,11 @@ impl Engine {
 
     fn restore_tree(
         &self,
-        mut source: Box<dyn TreeSource>,
-        lease: Box<dyn Lease>,
+        (mut source, lease): (Box<dyn TreeSource>, Box<dyn Lease>),
         sink: &dyn TreeSink,
+        hands: Hands,
     ) -> Result<Restored> {
-        let copied = copy_tree(self.cx(), source.as_mut(), sink, self.parts.workers)?;
+        let copied = copy_tree(self.cx(), source.as_mut(), sink, hands)?;
         drop(source);
         let ending = lease.finish()?;
         let mut omissions = copied.omissions;

@@ -6,7 +6,7 @@ use alidade_entity::{Ending, Reading};
 use alidade_model::{Bytes, Checks, Consistency, ContentName, Outcome, Rule, Status, Time, Verb};
 use alidade_repository::{BlobId, Content, Indexed, Node, Snapshot, Summary, Writer};
 
-use crate::copy::{Copied, copy_tree};
+use crate::copy::{Copied, Hands, copy_tree};
 use crate::identity::{partial_tag, stored_path, tags};
 use crate::partial::{self, Checkpoints};
 use crate::record::{ContentDoc, EntityDoc, OutcomeDoc};
@@ -39,7 +39,8 @@ impl Storing<'_> {
         let sink = StoredSink::new((self.indexed, self.writer), bases, trail, form.cut)
             .going_on_with(self.engine.unfinished(self.indexed, self.plan)?)
             .with_checkpoints(checkpoints);
-        let mut copied = copy_tree(cx, form.source.as_mut(), &sink, self.engine.parts.workers)?;
+        let hands = Hands::near(self.engine.parts.workers);
+        let mut copied = copy_tree(cx, form.source.as_mut(), &sink, hands)?;
         let unreadable = form.conclude(&mut copied)?;
         let mut ending = reading.lease.finish()?;
         ending.omissions.append(unreadable);

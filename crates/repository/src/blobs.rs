@@ -17,7 +17,7 @@ const GAP: u32 = 64 << 10;
 /// The longest part of a pack that is read with one request, and the longest blob.
 const RANGE: u32 = 9 << 20;
 /// What is read with requests that are under way at a time, at most, where there are several.
-const GROUP: usize = 12 << 20;
+const GROUP: usize = 8 << 20;
 /// The contents of blobs that were read together. Their hashes are right.
 ///
 /// What was not compressed is left where it was read and decrypted, as far as that is worth the room.

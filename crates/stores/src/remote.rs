@@ -32,7 +32,7 @@ use crate::traffic::Meter;
 const LARGE: u64 = 64 << 20;
 const PART: usize = 16 << 20;
 /// How many parts of packs are read at a time.
-const READS: usize = 8;
+const READS: usize = 32;
 /// How often a request looks whether the run was told to stop.
 const TICK: Duration = Duration::from_millis(50);
 /// What a request that begins after that may take: locks are removed then.
