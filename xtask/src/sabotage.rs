@@ -4,6 +4,7 @@
 //! once for each way to break the program. A way that leaves every test green is a hole in the tests, and
 //! makes this fail.
 
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -119,8 +120,10 @@ fn judge(root: &Path, witnesses: &[Witness], (way, first): (&str, &str)) -> Resu
     Ok(Verdict { sabotage: way.to_owned(), caught_by: None, red: 0 })
 }
 
-/// Builds the tests that are asked, in a target folder of their own: the feature is part of the build.
+/// Builds the tests that are asked. Their binaries have a folder of their own, for the feature is part of the
+/// build; what is the same with it and without is built once for both.
 fn build(root: &Path) -> Result<Vec<Witness>> {
+    let shared = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     WITNESSES
         .into_iter()
         .map(|(package, test, tests)| {
@@ -136,7 +139,8 @@ fn build(root: &Path) -> Result<Vec<Witness>> {
                     test,
                 ])
                 .arg("--target-dir")
-                .arg(root.join("target/sabotage"))
+                .arg(shared.join("sabotage"))
+                .env("CARGO_BUILD_BUILD_DIR", &shared)
                 .current_dir(root)
                 .stderr(std::process::Stdio::inherit())
                 .output()
