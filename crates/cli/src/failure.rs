@@ -121,7 +121,7 @@ mod tests {
     }
 
     fn said(texts: &[&'static str]) -> String {
-        let below = |below, text: &&'static str| Some(Box::new(Saying(*text, below)));
+        let below = |below, text: &&'static str| Some(Box::new(Saying(text, below)));
         chain(&*texts.iter().rev().fold(None, below).unwrap())
     }
 
