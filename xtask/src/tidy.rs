@@ -94,6 +94,9 @@ mod tests {
         );
         write("crates/model/src/lib.rs", "//! Words.\n\nfn later() {\n    todo!()\n}\n");
         write("crates/model/src/deep/util.rs", "");
+        write("testbench/csi/Cargo.toml", &manifest("alidade-csi", "garden"));
+        write("testbench/csi/src/lib.rs", "//! A driver.\n\nfn later() {\n    todo!()\n}\n");
+        write("testbench/restic/go.mod", "module x\n");
         write("xtask/Cargo.toml", &manifest("xtask", "garden"));
         write("xtask/src/main.rs", "//! Tasks.\n");
         let found: Vec<String> =
@@ -106,6 +109,7 @@ mod tests {
             "crates/model/Cargo.toml: `clap`",
             "crates/model/src/deep/util.rs: `util`",
             "crates/model/src/lib.rs:4: `todo!`",
+            "testbench/csi/src/lib.rs:4: `todo!`",
         ];
         assert_eq!(found.len(), places.len(), "{found:#?}");
         for (found, place) in found.iter().zip(places) {

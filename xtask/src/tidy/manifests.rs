@@ -5,7 +5,7 @@ use super::workshop::{Dependencies, Room};
 
 /// Crates that belong to certain rooms: the crate, and the rooms.
 const ONLY_IN: &[(&str, &[&str])] =
-    &[("clap", &["cli", "xtask"]), ("clap_complete", &["cli"]), ("rusqlite", &["catalog"])];
+    &[("clap", &["cli", "csi", "xtask"]), ("clap_complete", &["cli"]), ("rusqlite", &["catalog"])];
 
 /// Every dependency is inherited whole from the workspace, and lies where it may.
 pub(super) fn check(room: &Room) -> Vec<Complaint> {

@@ -19,7 +19,7 @@ const NO_NOUNS: &[&str] =
     &["util", "utils", "common", "misc", "manager", "managers", "helper", "helpers"];
 
 /// Rooms that may print and read the environment: it is their work, or they are no product.
-const WITH_A_FACE: &[&str] = &["cli", "alidade", "xtask", "testkit"];
+const WITH_A_FACE: &[&str] = &["cli", "alidade", "csi", "xtask", "testkit"];
 
 /// The rules for all sources of one room.
 pub(super) fn check(room: &Room) -> Vec<Complaint> {

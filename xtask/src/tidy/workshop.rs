@@ -112,9 +112,15 @@ pub(super) struct Locked {
 }
 
 impl Workshop {
-    /// Reads the crates of `crates/` and `xtask`, and the lock file.
+    /// Reads the crates of `crates/`, of the test bench and `xtask`, and the lock file.
     pub(super) fn read(root: &Path) -> Result<Self> {
         let mut folders: Vec<PathBuf> = entries(&root.join("crates"))?;
+        let bench = root.join("testbench");
+        if bench.is_dir() {
+            // Most of what lies there is no crate of ours.
+            let is_crate = |folder: &PathBuf| folder.join("Cargo.toml").is_file();
+            folders.extend(entries(&bench)?.into_iter().filter(is_crate));
+        }
         folders.push(root.join("xtask"));
         folders.retain(|folder| folder.is_dir());
         let rooms = folders.iter().map(|folder| Room::read(root, folder)).collect::<Result<_>>()?;
