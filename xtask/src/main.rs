@@ -11,6 +11,9 @@
 
 mod accept;
 mod bench;
+mod cluster;
+mod image;
+mod packages;
 mod peers;
 mod sabotage;
 mod tidy;
@@ -46,6 +49,13 @@ enum Verb {
     BenchKernels(bench::kernels::Arguments),
     /// Build, or find in the cache, other programs that the tests talk to; print their paths
     Peers(peers::Arguments),
+    /// Make, or find in the cache, container images for the test bench; print their paths
+    Image(image::Arguments),
+    /// A Kubernetes cluster on this machine, for tests
+    Cluster(cluster::Arguments),
+    /// What makes and enters the machines of a cluster; `cluster` runs itself so
+    #[command(hide = true, subcommand)]
+    ClusterMachine(cluster::machine::Verb),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +68,9 @@ fn main() -> ExitCode {
         Verb::BenchMeter(arguments) => bench::meter::run(&arguments),
         Verb::BenchKernels(arguments) => bench::kernels::run(&arguments),
         Verb::Peers(arguments) => peers::run(&root, &arguments),
+        Verb::Image(arguments) => image::run(&root, &arguments),
+        Verb::Cluster(arguments) => cluster::run(&root, &arguments),
+        Verb::ClusterMachine(verb) => cluster::machine::run(&verb),
     });
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,8 @@
 //! A peer is a folder `testbench/NAME/` with a `go.mod` that has one `tool` line and exact
 //! versions, and a committed `go.sum`. It is built once and kept in a cache folder under a name
 //! that holds the hash of these files; with a warm cache neither Go nor a network is needed.
+//! Where it has a `main.go` it has no `tool` line, and that program is built. A file `ldflags` sets
+//! variables by the linker (`-X main.version=v1.2.3`, one a line): some peers take their version so.
 //! A folder with a `peer.toml` is a Rust program instead; it takes long to build and is built only
 //! when it is asked for by name. A folder with a `package.json` and its `package-lock.json` is a
 //! program of npm, which is installed without running any script.
@@ -52,6 +54,12 @@ pub(crate) fn paths(root: &Path, names: &[String]) -> Result<Vec<PathBuf>> {
         paths.push(if name == debian::NAME { debian::find()? } else { built(root, name)? });
     }
     Ok(paths)
+}
+
+/// Makes one peer available and gives its binary.
+pub(crate) fn path(root: &Path, name: &str) -> Result<PathBuf> {
+    let mut paths = paths(root, &[name.to_owned()])?;
+    paths.pop().with_context(|| format!("find the peer {name}"))
 }
 
 /// The binary of rustic where it is built already; it is needed by the benchmark alone.
@@ -147,7 +155,7 @@ fn home(root: &Path, name: &str) -> Result<PathBuf> {
 
 /// Where built peers are kept: `ALIDADE_TESTBENCH`, else below the user's cache folder, else in
 /// the build folder of this checkout.
-fn cache(root: &Path, variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
+pub(crate) fn cache(root: &Path, variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
     let folder = |key: &str| variable(key).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(chosen) = folder("ALIDADE_TESTBENCH") {
         return root.join(chosen);

@@ -1,11 +1,11 @@
 //! The oldest restic we agree with, as Debian 12 packs it.
 
-use std::env;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+
+use crate::packages;
 
 /// Its name among the peers.
 pub(super) const NAME: &str = "restic-debian";
@@ -16,9 +16,7 @@ const VERSION: &str = "0.14.";
 /// Finds it; installs it first when that is allowed.
 pub(super) fn find() -> Result<PathBuf> {
     let path = PathBuf::from(BINARY);
-    if !path.exists() {
-        install()?;
-    }
+    packages::ensure(&[("restic", BINARY)])?;
     let asked = Command::new(&path)
         .arg("version")
         .output()
@@ -37,33 +35,6 @@ fn check(said: &str) -> Result<()> {
             said.lines().next().unwrap_or_default()
         ),
     }
-}
-
-fn install() -> Result<()> {
-    let is_root = Path::new("/proc/self").metadata().is_ok_and(|process| process.uid() == 0);
-    let apt = env::split_paths(&env::var_os("PATH").unwrap_or_default())
-        .map(|folder| folder.join("apt-get"))
-        .find(|path| path.is_file());
-    let Some(apt) = apt.filter(|_| is_root) else {
-        bail!("{BINARY} is missing; as root: apt-get install restic");
-    };
-    eprintln!("installing restic by apt-get");
-    for arguments in
-        [&["-qq", "update"][..], &["-qq", "-y", "--no-install-recommends", "install", "restic"]]
-    {
-        // Nothing of apt-get may land on our stdout, which holds paths.
-        let ended = Command::new(&apt)
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdin(std::process::Stdio::null())
-            .stdout(std::io::stderr())
-            .status()
-            .with_context(|| format!("run {}", apt.display()))?;
-        if !ended.success() {
-            bail!("apt-get {} ended with {ended}", arguments.join(" "));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
